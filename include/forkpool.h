@@ -1,0 +1,289 @@
+/* forkpool: multiprocessing.Pool for C.
+ *
+ * A pool is a set of worker processes, forked once, that run a function of yours over many items:
+ *
+ *     static int square(struct pool_task *task)
+ *     {
+ *         int x = *(const int *)task->in, y = x * x;
+ *         return pool_return(task, &y, sizeof y);
+ *     }
+ *     ...
+ *     struct pool *pool = pool_create(NULL);                  // one worker per usable CPU
+ *     pool_map(pool, square, pool_array(xs, 5, sizeof *xs), ys, sizeof *ys, NULL);
+ *     pool_destroy(pool);
+ *
+ * Items and results are opaque bytes. A worker that crashes costs the item it was running and nothing else.
+ *
+ * Reading order: inside a worker, a pool, items, the calls. Everything after pool_map is for when you need it.
+ *
+ * Threads: a pool is used by any number of threads at once, an iterator by one at a time.
+ * Time: seconds are double; a negative wait means for ever, 0 means do not wait.
+ * Memory: what the library hands out says whose it is and until when; everything is freed by the call named there.
+ * Forks of the host: in a child that the host itself forked, every call on an inherited pool or handle is refused
+ * (POOL_INVALID, or NULL with errno = EINVAL); pool_destroy there closes what the child inherited of it.
+ */
+#ifndef FORKPOOL_H
+#define FORKPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define POOL_VERSION_MAJOR 0
+#define POOL_VERSION_MINOR 1
+#define POOL_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define POOL_API __attribute__((visibility("default")))
+#define POOL_PRINTF(text, first) __attribute__((__format__(__printf__, text, first)))
+#else
+#define POOL_API
+#define POOL_PRINTF(text, first)
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct pool;
+struct pool_job;
+struct pool_iter;
+struct pool_results;
+
+/* How an item, a call or a wait ended. */
+enum pool_status {
+    POOL_OK = 0,
+    POOL_FAILED,            /* the task returned nonzero, or a result of a size that was not asked for */
+    POOL_CRASHED,           /* its worker died while it ran: a signal, exit(), or damage to the worker's channel */
+    POOL_TIMED_OUT,         /* it ran longer than its time limit and its worker was killed */
+    POOL_CANCELLED,         /* it was cut short by a cancel, by fail_fast or by the end of the pool */
+    POOL_SOURCE_FAILED,     /* the generator of the items failed */
+    POOL_BROKEN,            /* the pool could not go on: its workers cannot be started any more */
+    POOL_CLOSED,            /* no more calls are accepted, or nothing will ever come */
+    POOL_INVALID,           /* the call makes no sense as it is; pool_error() says what to change */
+    POOL_NO_MEMORY,
+    POOL_PENDING            /* a wait's time ran out; nothing ended */
+};
+
+/* A status in words: a constant string, never NULL, for any value. Disturbs neither pool_error() nor errno. */
+POOL_API const char *pool_status_text(enum pool_status status);
+
+/* Why this thread's last call on the library failed, in one sentence that tells what to do; "" if it did not fail.
+ * The text is this thread's own, valid until its next call on the library. Python: the text of the exception. */
+POOL_API const char *pool_error(void);
+
+
+/* ---- Inside a worker ------------------------------------------------------------------------------------------ */
+
+/* A worker process, as its initializer, its tasks and its finalizer see it. */
+struct pool_worker {
+    unsigned index;         /* 0 ... workers-1; a replacement has the index of the worker it replaces (a GPU number, say) */
+    void    *arg;           /* pool_options.initarg */
+    void    *state;         /* yours: set by the initializer, seen by every task of this worker */
+};
+
+/* One call of a task function. Its pointers hold during that call only. */
+struct pool_task {
+    const void *in;         /* the item: aligned to the largest power of two that divides its size, up to 64 (arrays), */
+    size_t      in_size;    /*   or as malloc's (buffers, generators); in bytes */
+    size_t      index;      /* the item's place in its call, from 0 */
+    const void *common;     /* pool_call.common: the same bytes for all items of the call; aligned as malloc's */
+    size_t      common_size;
+    struct pool_worker *worker;
+};
+
+/* What is run on each item, in a worker. Returns 0: done, the result is what pool_out or pool_return made (empty
+ * where neither was called). Anything else: the item FAILED with that code.
+ * It may do what it likes: whatever happens to its process happens to this item only.
+ * Python: func of Pool.map; a nonzero return is its exception. */
+typedef int pool_fn(struct pool_task *task);
+
+/* Room for a result of `size` bytes, to be written in place; a second call replaces the first. Aligned as malloc's, not
+ * zeroed. NULL: no memory (return a code then). May wait while the caller is behind with taking results. */
+POOL_API void *pool_out(struct pool_task *task, size_t size);
+
+/* Copies a finished result; a second call replaces the first. Returns 0, or a nonzero code if it cannot (no memory; NULL
+ * data with a size), so that a task can end with `return pool_return(task, &y, sizeof y);`. */
+POOL_API int pool_return(struct pool_task *task, const void *data, size_t size);
+
+/* Python's raise: notes the message for pool_result.message (cut after 1,000 bytes) and returns code, or -1 for 0, to be
+ * returned by the task. */
+POOL_API int pool_fail(struct pool_task *task, int code, const char *format, ...) POOL_PRINTF(3, 4);
+
+/* Runs in each new worker before its first task: this is where libraries are loaded that must not cross a fork. Returns 0,
+ * or a code: then pool_create fails, or, in a replacement, the pool breaks after a few tries in a row. */
+typedef int pool_initializer(struct pool_worker *worker);
+
+/* Runs in each worker that ends in order, after its last task. Not in one that crashed or was killed. */
+typedef void pool_finalizer(struct pool_worker *worker);
+
+/* pool_fail for initializers: the message ends up in pool_error(). Returns code, or -1 for 0. */
+POOL_API int pool_init_fail(struct pool_worker *worker, int code, const char *format, ...) POOL_PRINTF(3, 4);
+
+
+/* ---- A pool --------------------------------------------------------------------------------------------------- */
+
+/* All zero = the defaults. A nonzero field that this version does not honour is refused, never ignored. */
+struct pool_options {
+    unsigned          workers;          /* 0: pool_cpu_count() */
+    pool_initializer *initializer;
+    void             *initarg;          /* worker->arg; the memory it points to is seen as it was in pool_create */
+    pool_finalizer   *finalizer;
+    double            init_timeout;     /* seconds one initializer may take; 0 or infinite: no limit */
+    unsigned          serial;           /* nonzero: no fork; items run one after the other in the calling thread (for a
+                                           debugger); options that speak of processes are overridden */
+    unsigned          no_spin;          /* nonzero: waits block at once; saves CPU time, costs latency */
+    unsigned          close_fds;        /* nonzero: nursery and workers close what they inherited above 2, */
+    const int        *pass_fds;         /*   but for these; read during pool_create only */
+    size_t            pass_fds_count;
+    size_t            max_tasks;        /* not honoured yet: must be 0 */
+    size_t            max_memory;       /* not honoured yet: must be 0 */
+    unsigned          max_workers;      /* not honoured yet: must be 0 */
+    size_t            memory_limit;     /* not honoured yet: must be 0 */
+    double            cpu_limit;        /* not honoured yet: must be 0 */
+    int               nice;             /* not honoured yet: must be 0 */
+    unsigned          pin;              /* not honoured yet: must be 0 */
+    uintptr_t         reserved[8];      /* must be 0 */
+};
+
+/* CPUs that this process may use: its affinity mask and its cgroup's quota (1.5 CPUs are 2), at least 1.
+ * Python: os.process_cpu_count(), which does not look at the quota. */
+POOL_API unsigned pool_cpu_count(void);
+
+/* Starts the workers. options: NULL for the defaults; not kept.
+ * Returns the pool with every worker ready (its initializer done), or NULL with nothing left behind: pool_error() in
+ * words, and errno EINVAL (options), ENOMEM, ECANCELED (an initializer failed or died), ETIMEDOUT (init_timeout), or a
+ * system call's own (EAGAIN, EMFILE).
+ * Blocks until the initializers are done. Create it early: nursery and workers hold what was open and mapped then.
+ * Any thread may call it. Python: Pool(processes, initializer, initargs); there a failing initializer respawns for ever. */
+POOL_API struct pool *pool_create(const struct pool_options *options);
+
+/* Ends the pool: drops what has not run, gives what runs a short grace (finalizers run), then kills. Afterwards nothing is
+ * left of the workers nor of what they forked. Calls still open in other threads end CANCELLED; handles stay readable and
+ * must still be freed. NULL is fine. Blocks for the grace (a second) at most.
+ * Python: Pool.terminate() and the garbage collector, which never run finalizers. */
+POOL_API void pool_destroy(struct pool *pool);
+
+/* The number of workers; 1 for a serial pool, 0 for NULL. */
+POOL_API unsigned pool_size(const struct pool *pool);
+
+/* The process of one worker, 0 while it is being replaced or if there is no such worker. Serial: the caller's own.
+ * Never signal it on a whim: once it has died its number may be another's. */
+POOL_API pid_t pool_worker_pid(const struct pool *pool, unsigned index);
+
+
+/* ---- Items: what is mapped over ------------------------------------------------------------------------------- */
+
+struct pool_bytes { const void *data; size_t size; };
+
+/* Made by the four functions below only; passed by value. The memory they speak of stays the caller's, and stays as it is
+ * until the call has returned, or the iterator has ended or was freed. Mistakes (NULL with a count, a product that
+ * overflows) are told by the call that is given the items: POOL_INVALID. */
+struct pool_items { uintptr_t opaque[6]; };
+
+/* `count` elements of `size` bytes each, one after the other at `base`. Size 0 is allowed. */
+POOL_API struct pool_items pool_array(const void *base, size_t count, size_t size);
+
+/* Nothing but task->index: 0 ... count-1. Takes no memory, whatever the count. Python: range(count). */
+POOL_API struct pool_items pool_range(size_t count);
+
+/* `count` items of any sizes. The list and what it points to are the caller's. */
+POOL_API struct pool_items pool_buffers(const struct pool_bytes *buffers, size_t count);
+
+/* Items as they come. next(cursor, &item): positive and an item, borrowed until the next call of next; 0 at the end;
+ * negative: an error code, which ends the call POOL_SOURCE_FAILED after all earlier items' results.
+ * Called only from the thread that calls pool_map, pool_map_results, pool_imap or pool_next, with no lock held, never ahead
+ * of the window; it may use the pool for other calls. Python: any iterable; there imap reads it to its end at once. */
+POOL_API struct pool_items pool_generator(int (*next)(void *cursor, struct pool_bytes *item), void *cursor);
+
+
+/* ---- Calls ---------------------------------------------------------------------------------------------------- */
+
+/* Options of one call; NULL or all zero = the defaults. A nonzero field that the call does not honour is POOL_INVALID. */
+struct pool_call {
+    const void *common;         /* context computed after the pool was made: copied when the call is made, sent to each */
+    size_t      common_size;    /*   worker once; bytes */
+    size_t      chunk;          /* items handed over together; 0: the pool decides. A hint: it costs no fairness */
+    size_t      window;         /* imap: items in flight or waiting for the consumer; 0: the pool decides, within 64 MiB
+                                   of items and results (but at least one item per worker) */
+    double      timeout;        /* not honoured yet: must be 0 or infinite */
+    unsigned    retries;        /* not honoured yet: must be 0 */
+    unsigned    fail_fast;      /* nonzero: the first failure ends the call with its status; what runs is killed, what has
+                                   not started is dropped (imap: after delivering the failure) */
+    const char *progress;       /* not honoured yet: must be NULL */
+    void      (*done)(struct pool_job *job, void *arg);   /* not honoured yet: must be NULL */
+    void       *done_arg;
+    uintptr_t   reserved[8];    /* must be 0 */
+};
+
+/* One item's end. Always made by the library; whose it is says the call that returns it. */
+struct pool_result {
+    size_t           index;     /* of the item */
+    const void      *data;      /* the result, aligned as malloc's; NULL where the item did not end OK */
+    size_t           size;      /* bytes */
+    enum pool_status status;    /* of this item */
+    int              code;      /* FAILED: what the task returned (0 for a result of the wrong size, -1 for a function that
+                                   the worker does not have); CRASHED: the exit status; SOURCE_FAILED: the generator's code */
+    int              signal;    /* CRASHED: the signal that killed the worker, or 0 */
+    unsigned         tries;     /* how often a worker started it */
+    pid_t            pid;       /* the worker; 0 where none started it */
+    const char      *message;   /* why, in words; "" when there is nothing to say */
+};
+
+/* out[i] = f(in[i]): for loops that exist already. Each result must be exactly out_size bytes, else that item FAILED. out NULL:
+ * results are dropped (loops with effects); so it must be with a generator, which has no count. out may
+ * be the input array itself where the sizes are equal. A failed item's place in out is left as it was.
+ * Returns, after all items have ended, POOL_OK or the status of the failed item of lowest index (those cut short by
+ * fail_fast do not count), see pool_failure(); SOURCE_FAILED, BROKEN, CANCELLED, INVALID, NO_MEMORY.
+ * Python: Pool.map; there the first failure throws the others' results away. */
+POOL_API enum pool_status pool_map(struct pool *pool, pool_fn *fn, struct pool_items items, void *out, size_t out_size,
+                                   const struct pool_call *call);
+
+/* The failed item (or the generator's failure) of this thread's last pool_map or pool_apply; NULL if none. Its data is
+ * NULL. Valid until this thread's next map or apply. */
+POOL_API const struct pool_result *pool_failure(void);
+
+/* One item, waited for. in is copied (NULL with size 0 is fine); the result must be exactly out_size bytes (out NULL: it is
+ * dropped). Returns as pool_map. Python: Pool.apply. */
+POOL_API enum pool_status pool_apply(struct pool *pool, pool_fn *fn, const void *in, size_t in_size, void *out, size_t out_size,
+                                     const struct pool_call *call);
+
+/* Map with results of any sizes, all kept. Returns after all items have ended; the list is the caller's, freed with
+ * pool_results_free. Failed items are in it with their status; a generator that failed adds one last entry, SOURCE_FAILED.
+ * NULL: refused, see pool_error() and errno. Python: the list that Pool.map returns. */
+POOL_API struct pool_results *pool_map_results(struct pool *pool, pool_fn *fn, struct pool_items items, const struct pool_call *call);
+POOL_API size_t pool_results_count(const struct pool_results *results);                                     /* 0 for NULL */
+POOL_API const struct pool_result *pool_results_at(const struct pool_results *results, size_t index);       /* NULL beyond the count */
+POOL_API enum pool_status pool_results_status(const struct pool_results *results);                          /* as pool_map's */
+POOL_API void pool_results_free(struct pool_results *results);                                              /* NULL is fine */
+
+/* Results as they come: in the order of the items (imap), or as they finish (imap_unordered). Already pulls and sends a
+ * window's worth. Returns an iterator, freed with pool_iter_free, or NULL: refused, see pool_error() and errno.
+ * An iterator is used by one thread at a time. Python: Pool.imap, Pool.imap_unordered, which read their source without bound. */
+POOL_API struct pool_iter *pool_imap(struct pool *pool, pool_fn *fn, struct pool_items items, const struct pool_call *call);
+POOL_API struct pool_iter *pool_imap_unordered(struct pool *pool, pool_fn *fn, struct pool_items items, const struct pool_call *call);
+
+/* The next result, waited for: the iterator's, until the next call on it. A failed item comes in its place with its status
+ * and the iteration goes on. NULL at the end (no failure): pool_iter_status tells which end it was. NULL for NULL.
+ * Python: next(it). */
+POOL_API const struct pool_result *pool_next(struct pool_iter *iter);
+
+/* The same, but waits for so many seconds at most: NULL too when time ran out, and pool_iter_status is then PENDING. 0, and
+ * NaN: does not wait. Python: it.next(timeout). */
+POOL_API const struct pool_result *pool_next_timeout(struct pool_iter *iter, double seconds);
+
+/* PENDING: more to come; OK: all was delivered; else why it ended early (SOURCE_FAILED, CANCELLED, BROKEN; with fail_fast
+ * the failure's). INVALID for NULL. */
+POOL_API enum pool_status pool_iter_status(const struct pool_iter *iter);
+
+/* Kills what runs of it, drops what has not started. Finished items are still delivered, killed ones as CANCELLED, then it ends
+ * CANCELLED. Does not wait. */
+POOL_API void pool_iter_cancel(struct pool_iter *iter);
+
+/* Abandons what has not started, lets finish what runs; never waits for it. NULL is fine. */
+POOL_API void pool_iter_free(struct pool_iter *iter);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,170 @@
+/* The caller's books on one worker: what was posted to it, what it has claimed, what was taken from it.
+ *
+ * All of it is private memory of the host, changed under the pool's lock. Shared memory is never read for what the books know. The
+ * owner of a post is whoever the items belong to; the books only hand it back. */
+#ifndef POOL_BOOKS_H
+#define POOL_BOOKS_H
+
+#include "channel.h"
+#include "object.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { BOOKS_POSTS = 1024 };            /* posts at one worker at a time; a power of two */
+enum { BOOKS_INLINE = 64 << 10 };       /* bytes of items and results in one span */
+
+/* What a call asks for on each of its items; equal in all but the pointer means the same to a worker. */
+struct call_definition {
+    struct object_ref fn;
+    uint64_t    common_id;              /* numbers the contexts of a pool; 0: none */
+    const void *common;
+    size_t      common_size;
+    size_t      out_size;
+    uint32_t    mode;                   /* enum result_mode */
+};
+
+/* Items of one size to be posted together, or taken back together. */
+struct piece {
+    void       *owner;
+    size_t      index;                  /* of the first */
+    size_t      count;
+    const void *data;                   /* count * size bytes */
+    size_t      size;
+    void       *owned;                  /* heap memory that holds data and goes with it; NULL: it is somebody else's */
+    int         source_keeps;           /* the owner can find the data again by the index */
+    unsigned    tries;                  /* starts so far */
+};
+
+struct post {
+    struct piece piece;                 /* what is left of it: not taken, not taken back */
+    uint32_t     first;                 /* position of the first item left */
+    uint16_t     call;
+    uint16_t     place;
+    int          slot;                  /* lane slot, or -1 */
+    int          taught;                /* a call frame was sent along */
+    int          eager;                 /* somebody waits for the end of each of its items */
+    uint32_t     span_first;            /* as posted: position and index of the first item */
+    size_t       span_index;
+    uint64_t     start, end;            /* in the task ring */
+    struct task_span *span;             /* in the ring: only its count is ever written again */
+    const unsigned char *results;       /* RESULT_PACKED: of the first item left */
+};
+
+struct known_call {
+    struct call_definition definition;
+    uint32_t posts;                     /* that use it */
+    uint32_t known;                     /* 0: this number is free */
+};
+
+/* A payload on its way through a stream. */
+struct transfer {
+    const unsigned char *from;          /* item stream: the source */
+    unsigned char       *to;            /* result stream: the heap; NULL: no memory, it is read and dropped */
+    size_t   size, done;
+    int      active;
+    uint32_t position;                  /* result stream: whose it is; item stream: the claim word's front meanwhile */
+};
+
+struct books {
+    struct channel    channel;
+    int               task_pipe;        /* write end; -1: nobody there to be woken */
+    struct claim      claim;            /* back and closed: as left; front and running: as last seen */
+    uint32_t          taken;            /* positions before it are settled */
+    struct post      *posts;            /* BOOKS_POSTS of them, used as a ring */
+    uint32_t          post_head, post_tail;
+    struct known_call calls[CHANNEL_CALLS];
+    unsigned          next_call;
+    uint64_t          task_head, task_tail;
+    uint64_t          result_head;      /* before it all is taken; published with the next look */
+    uint64_t          result_next;      /* behind the frame whose event is being used */
+    uint64_t          result_tail;      /* as last seen */
+    uint64_t          item_written, result_read;
+    struct transfer   feed, catching;
+    unsigned          item_slots;       /* lane: bits of those in use */
+    unsigned          result_slots;     /* lane: bits of those that hold results not yet given up */
+    uint32_t          eager;            /* posted items whose end somebody waits for one by one */
+    int               damaged;          /* something was not as it must be: nothing more is read */
+    uint32_t          lost;             /* mourning: claimed items whose end will not be told */
+    char              text[TELL_TEXT + 1];
+};
+
+int  books_init(struct books *books);           /* 0, or ENOMEM */
+void books_fini(struct books *books);
+
+/* For a new worker: everything was taken or taken back. Result slots that are still held stay so. */
+void books_reset(struct books *books, int task_pipe);
+
+static inline uint32_t books_outstanding(const struct books *b) { return claim_distance(b->taken, b->claim.back); }
+
+/* ---- Posting: post.c */
+
+/* How many items of this kind could be posted in one piece now. */
+size_t books_room(const struct books *books, const struct call_definition *call, size_t item_size);
+
+/* Posts piece->count items, at most books_room of them, and wakes the worker. `owned` goes over to the books. eager: the end of
+ * each is waited for. 0; -1 where the channel is damaged (piece untouched). */
+int books_post(struct books *books, const struct call_definition *call, const struct piece *piece, int eager);
+
+/* Takes back up to `want` items that have not started, from the end, of one post. 0: *piece is set (its data is good until the next post
+ * here; what is owned comes back only with a whole post); -1: none to be had. */
+int books_take_back(struct books *books, size_t want, struct piece *piece);
+
+/* What books_take_back would take from; NULL where nothing is posted. */
+struct piece *books_last(struct books *books);
+
+/* Has the owner items here that have not ended; runs one of them now? */
+int books_holds(const struct books *books, const void *owner);
+int books_runs(struct books *books, const void *owner);
+
+/* The worker claims nothing more. */
+void books_close(struct books *books);
+
+/* ---- Taking: take.c */
+
+enum event_kind {
+    EVENT_READY = 1,
+    EVENT_UNREADY,          /* code, text */
+    EVENT_RESULT,           /* one item: data, size */
+    EVENT_RUN,              /* count items: data has count results of size bytes each, or is NULL (dropped) */
+    EVENT_FAILED,           /* one item: code, text */
+    EVENT_LOST,             /* mourning: count items that had started */
+    EVENT_LEFT              /* mourning: piece has not started */
+};
+
+struct event {
+    enum event_kind kind;
+    struct piece    piece;          /* owner, index, count, tries of the items; for EVENT_LEFT all of it */
+    const void     *data;           /* good until the next event; */
+    size_t          size;
+    void           *owned;          /*   but heap memory that is the taker's, where set, */
+    int             slot;           /*   and a result slot until books_give_up, unless -1 */
+    int             code;
+    const char     *text;           /* good until the next event */
+};
+
+/* Looks at the channel, so that books_next can tell what is new, and moves streams on. Nonzero: a stream has moved. */
+int books_look(struct books *books);
+
+/* The next event; 0 when there is none. generation: the worker's, for READY. */
+int books_next(struct books *books, uint32_t generation, struct event *event);
+
+/* Has anything happened since the last look? */
+int books_news(const struct books *books);
+
+/* The worker is dead and all events are taken: LOST for what had started, then LEFT for the rest; 0 when all is told. */
+int books_mourn(struct books *books, struct event *event);
+
+/* The result in that slot is not needed any more. */
+void books_give_up(struct books *books, int slot);
+
+/* Before the caller sleeps in poll, and after. */
+void books_sleep(struct books *books);
+void books_awake(struct books *books);
+
+/* Releases the post's means once nothing of it is left: shared by both files. */
+void books_retire(struct books *books);
+struct post *books_front(struct books *books);
+struct post *books_post_of(struct books *books, uint32_t position);
+
+#endif

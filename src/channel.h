@@ -1,0 +1,149 @@
+/* A worker's channel: what caller and worker share, who writes what, and how either sleeps until the other has news. */
+#ifndef POOL_CHANNEL_H
+#define POOL_CHANNEL_H
+
+#include "claim.h"
+#include "frame.h"
+
+#include <stdalign.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Sizes of the parts of a region, in bytes. */
+enum {
+    CHANNEL_TASKS = 256 << 10,      /* ring of task frames */
+    CHANNEL_RESULTS = 256 << 10,    /* ring of result frames */
+    CHANNEL_STREAM = 256 << 10,     /* each direction's window on a payload larger than a lane slot */
+    CHANNEL_INLINE = 16 << 10,      /* larger payloads leave the rings for the lane */
+    CHANNEL_PACKED = 4 << 10,       /* results of one known size up to this lie beside their items */
+    CHANNEL_LANE_SLOTS = 4,         /* lane slots in each direction */
+    CHANNEL_LANE_ALL = (1 << CHANNEL_LANE_SLOTS) - 1
+};
+
+/* Words of the sleep handshake. Odd patterns, so that a task that writes zeros, or anything, over them costs a needless wake-up
+ * and not a missing one: whoever finds something other than AWAKE rings. */
+enum {
+    CHANNEL_AWAKE = 0x5a11ab1e,
+    CHANNEL_ASLEEP = 0x0ddba115,        /* until there is anything */
+    CHANNEL_STUCK = 0x0bad5eed          /* the worker, in the middle of an item: until there is room for its result, or its payload */
+};
+
+/* The shared words of one worker: a page of its own, apart from the payloads, so that a task that overruns its result does not
+ * reach them. One cache line for each writer. */
+struct desk {
+    alignas(64) claim_word claim;                       /* caller and worker, by compare-and-swap: claim.h */
+
+    alignas(64) _Atomic uint64_t result_head;           /* caller: bytes of the result ring it has taken */
+    _Atomic uint64_t item_stream_tail;                  /* caller: bytes of large items and contexts it has written */
+    _Atomic uint64_t result_stream_head;                /* caller: bytes of large results it has taken */
+
+    alignas(64) _Atomic uint64_t result_tail;           /* worker: bytes of the result ring it has written */
+    _Atomic uint64_t item_stream_head;                  /* worker: bytes of large items and contexts it has taken */
+    _Atomic uint64_t result_stream_tail;                /* worker: bytes of large results it has written */
+
+    alignas(64) _Atomic uint64_t lane_free;             /* result slots of the lane: the caller sets bits, the worker clears those it takes */
+
+    alignas(64) _Atomic uint32_t caller_state;          /* caller: ASLEEP before it polls; whoever wakes it sets AWAKE */
+    _Atomic uint32_t wake_at;                           /* caller: finished position from which on it wants to be woken */
+
+    alignas(64) _Atomic uint32_t worker_state;          /* worker: ASLEEP or STUCK before it reads its pipe; whoever wakes it sets AWAKE */
+};
+
+/* One worker's channel as mapped: the same in caller, nursery and worker. */
+struct channel {
+    struct desk *desk;
+    struct frame_ring tasks;            /* caller writes, worker reads */
+    struct frame_ring results;          /* worker writes, caller reads */
+    unsigned char *item_stream;
+    unsigned char *result_stream;
+    unsigned char *item_slots;          /* CHANNEL_LANE_SLOTS of slot_size: the caller's to give out and take back */
+    unsigned char *result_slots;        /* the worker's to take while lane_free has their bit */
+    size_t slot_size;
+};
+
+/* Bytes of the payload part of a region; the channel laid over a desk and such a part. */
+size_t channel_region(size_t slot_size);
+void   channel_lay(struct channel *channel, void *desk, void *region, size_t slot_size);
+
+/* For a new worker, nobody else using the channel: everything empty, but for the result slots whose bit is not in lane_free. */
+void channel_reset(struct channel *channel, uint64_t lane_free);
+
+/* ---- Kinds of frames. Tags are positions where nothing else is said. */
+
+enum task_kind {
+    TASK_CALL = 1,          /* tag: call number; struct task_call, then the context where it fits */
+    TASK_SPAN               /* tag: position of its first item; struct task_span, items, then room for results */
+};
+
+enum payload_place {
+    PLACE_INLINE,           /* in the frame */
+    PLACE_LANE,             /* in the lane slot `at` */
+    PLACE_STREAM            /* comes through the stream once the worker says TELL_NEED_ITEM or TELL_NEED_CONTEXT */
+};
+
+enum result_mode {
+    RESULT_FRAMED,          /* each result in a frame */
+    RESULT_PACKED,          /* results of out_size lie in their span, one after the other; only other ends make frames */
+    RESULT_DROPPED          /* nobody wants them; only other ends make frames */
+};
+
+enum { CHANNEL_CALLS = 16 };            /* call numbers: definitions that a worker remembers at a time */
+
+struct task_call {
+    uint64_t name, contents, offset;    /* the function: object.h */
+    uint64_t common_size;
+    uint64_t out_size;
+    uint32_t mode;                      /* enum result_mode */
+    uint32_t place;                     /* of the context: inline or stream */
+};
+
+struct task_span {                      /* 48 bytes: with the header before it the items begin at a multiple of 64 */
+    _Atomic uint32_t count;             /* items; the caller lowers it when it takes some back */
+    uint16_t call;
+    uint16_t place;
+    uint64_t index;                     /* of its first item; each next one's is one more */
+    uint64_t item_size;
+    uint64_t at;                        /* lane slot */
+    uint64_t results;                   /* RESULT_PACKED: where they begin, from the items' begin */
+    uint64_t unused;
+};
+
+enum tell_kind {
+    TELL_READY = 16,        /* tag: generation. The initializer is done */
+    TELL_UNREADY,           /* tag: generation. struct tell_failure and text: the initializer failed */
+    TELL_NEED_ITEM,         /* the running item's payload is wanted through the stream */
+    TELL_NEED_CONTEXT,      /* tag: call number */
+    TELL_RESULT,            /* payload: the result */
+    TELL_RESULT_LANE,       /* struct tell_lane */
+    TELL_RESULT_STREAM,     /* struct tell_stream: so many bytes follow through the stream before the item is finished */
+    TELL_FAILED             /* struct tell_failure and text */
+};
+
+struct tell_lane { uint64_t slot, size; };
+struct tell_stream { uint64_t size; };
+struct tell_failure { int32_t code; uint32_t text_size; };
+enum { TELL_TEXT = 1000 };              /* bytes of text at most */
+
+/* ---- Sleeping. A sleeper writes ASLEEP, then looks once more, then sleeps; whoever has news publishes it, then looks for ASLEEP. All four
+ * are sequentially consistent, so one of the two sees the other, and no wake-up is lost. */
+
+/* The caller, before it polls: wants to be woken by this worker at the latest when it has finished `wake_at` or has nothing to do. */
+void channel_caller_sleeps(struct desk *desk, uint32_t wake_at);
+void channel_caller_wakes(struct desk *desk);
+
+/* Nonzero: the other side slept; ring its pipe. At most one ring a sleep. */
+int channel_must_wake_worker(struct desk *desk);
+int channel_must_wake_stuck_worker(struct desk *desk);      /* one that only waits for work sleeps on */
+int channel_must_wake_caller(struct desk *desk, uint32_t finished);
+int channel_must_wake_caller_now(struct desk *desk);
+
+/* ---- Streams: one payload at a time in each direction, through a window of CHANNEL_STREAM bytes. */
+
+/* Copies what fits of data[0 ... size) into the stream; `written` is the writer's own count of bytes ever written. Returns the
+ * bytes copied, or SIZE_MAX where the other side's count is impossible. */
+size_t stream_write(unsigned char *window, _Atomic uint64_t *tail, _Atomic uint64_t *head, uint64_t *written, const void *data, size_t size);
+
+/* Copies what is there, up to `size`, out of the stream; `read` is the reader's own count. data NULL: it is dropped. */
+size_t stream_read(const unsigned char *window, _Atomic uint64_t *tail, _Atomic uint64_t *head, uint64_t *read, void *data, size_t size);
+
+#endif

@@ -1,0 +1,18 @@
+/* Time: absolute, monotonic, in nanoseconds. Durations exist only at the very top, where a caller gives them. */
+#ifndef POOL_CLOCK_H
+#define POOL_CLOCK_H
+
+#include <stdint.h>
+
+#define CLOCK_NEVER INT64_MAX           /* a deadline that does not come */
+
+int64_t clock_now(void);
+
+/* now + seconds, saturating: negative or infinite seconds are CLOCK_NEVER, 0 and NaN are now. */
+int64_t clock_deadline(double seconds);
+
+/* What poll() wants until `deadline`: milliseconds rounded up (so that a wait is never early), -1 for CLOCK_NEVER, 0 if it
+ * has passed. */
+int clock_poll_ms(int64_t deadline);
+
+#endif

@@ -1,0 +1,205 @@
+/* A job: what was asked, and what came of it so far.
+ *
+ * Runs in the host, under the pool's lock. One mechanism settles map, apply, lists and iterators: they differ in where a result goes (the
+ * caller's array, a list, a cell of the window) and in how much may be under way at once. A job knows items, results and
+ * its own end; it knows nothing of workers: that is the crew's, and the scheduler brings the two together.
+ *
+ * An item counts as outstanding from its handing over to its one ending. The job has ended when its source has no more to give
+ * (or was cut off) and nothing is outstanding; afterwards nothing of it changes but by its consumer. */
+#include "job.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WINDOW_BYTES = 64 << 20 };       /* of items and results under way, where the caller gave no window */
+enum { DEPTH_FIRST = 2 };               /* items at a worker before anything is known of their cost */
+
+int job_init(struct job *j, enum job_kind kind, const struct pool_call *call)
+{
+    j->kind = kind;
+    j->chunk = call->chunk;
+    j->fail_fast = call->fail_fast;
+    j->depth = DEPTH_FIRST;
+    return waiter_init(&j->waiter);
+}
+
+void job_fini(struct job *j)
+{
+    source_fini(&j->source);
+    free(j->own_common);
+    if (j->kind == JOB_ITER)
+        cells_fini(&j->cells);
+    waiter_fini(&j->waiter);
+}
+
+/* ---- Sending */
+
+/* Items handed over whose result the consumer has not got yet. */
+static size_t in_window(const struct job *j)
+{
+    size_t delivered = atomic_load_explicit(&j->cells.delivered, memory_order_relaxed);
+    if (j->cells.ordered)
+        return j->source.next - delivered;
+    return j->outstanding + (j->cells.filled - delivered);
+}
+
+size_t job_may_send(const struct job *j, size_t count, size_t size, size_t workers)
+{
+    if (j->cut || j->kind != JOB_ITER)
+        return j->cut ? 0 : count;
+    size_t used = in_window(j);
+    if (j->source.returned_count)
+        return count;                   /* they were in the window already */
+    if (used >= j->window)
+        return 0;
+    size_t most = j->window - used;
+    if (!j->window_given) {
+        size_t bytes = j->bytes + atomic_load_explicit(&j->cells.bytes, memory_order_relaxed) + j->outstanding * j->result_size;
+        size_t each = size + j->result_size + 1, fit = bytes < WINDOW_BYTES ? (WINDOW_BYTES - bytes) / each : 0;
+        size_t least = used < workers ? workers - used : 0;
+        if (fit < least)
+            fit = least;
+        most = most < fit ? most : fit;
+    }
+    return most < count ? most : count;
+}
+
+void job_sent(struct job *j, size_t count, size_t size)
+{
+    j->outstanding += count;
+    j->bytes += count * size;
+}
+
+void job_unsent(struct job *j, size_t count, size_t size)
+{
+    j->outstanding -= count;
+    j->bytes -= count * size;
+}
+
+/* ---- Ends */
+
+void job_cut(struct job *j, enum pool_status why, int kill)
+{
+    if (kill && !j->kill) {
+        j->kill = 1;
+        j->recalled = 0;
+    }
+    if (j->cut)
+        return;
+    j->cut = why;
+    source_drop(&j->source);
+}
+
+/* The failure to be told is the one of the lowest index; what was cut short does not count where something failed by itself. */
+static void note_failure(struct job *j, const struct ending *e)
+{
+    int cut_short = e->status == POOL_CANCELLED || e->status == POOL_BROKEN;
+    if (cut_short || (j->failure.status && j->failure.index <= e->index))
+        return;
+    j->failure = (struct pool_result){.index = e->index, .status = e->status, .code = e->code, .signal = e->signal, .tries = e->tries,
+                                      .pid = e->pid};
+    snprintf(j->failure_text, sizeof j->failure_text, "%s", e->text);
+}
+
+static void fail(struct job *j, const struct ending *e)
+{
+    note_failure(j, e);
+    if (j->fail_fast && e->status != POOL_CANCELLED && e->status != POOL_BROKEN)
+        job_cut(j, e->status, 1);
+}
+
+/* A result for an array has to have the size of its elements. */
+static void put_in_array(struct job *j, const struct ending *e)
+{
+    struct ending wrong = *e;
+    char text[100];
+    if (e->status != POOL_OK) {
+        fail(j, e);
+    } else if (!j->out) {
+        return;
+    } else if (e->size == j->out_size) {
+        if (e->size)
+            memcpy(j->out + e->index * j->out_size, e->data, e->size);
+    } else {
+        snprintf(text, sizeof text, "its result has %zu bytes where %zu are wanted", e->size, j->out_size);
+        wrong.status = POOL_FAILED;
+        wrong.code = 0;
+        wrong.text = text;
+        fail(j, &wrong);
+    }
+}
+
+static int put(struct job *j, const struct ending *e)
+{
+    if (j->abandoned) {
+        free(e->owned);
+        return 0;
+    }
+    switch (j->kind) {
+    case JOB_MAP:
+        put_in_array(j, e);
+        free(e->owned);
+        return 0;
+    case JOB_LIST:
+        if (e->status)
+            fail(j, e);
+        if (list_put(j->list, e))
+            job_cut(j, POOL_NO_MEMORY, 1);
+        return 0;
+    case JOB_ITER:
+        if (e->status)
+            fail(j, e);
+        j->result_size = e->size > j->result_size ? e->size : j->result_size - j->result_size / 8 + e->size / 8;
+        int kept = cells_fill(&j->cells, e);
+        waiter_wake(&j->waiter);
+        return kept;
+    }
+    return 0;
+}
+
+int job_settle(struct job *j, const struct ending *e, size_t item_size)
+{
+    job_unsent(j, 1, item_size);
+    return put(j, e);
+}
+
+void job_settle_run(struct job *j, size_t index, size_t count, const void *data, size_t item_size)
+{
+    job_unsent(j, count, item_size);
+    if (data && j->out && j->out_size)
+        memcpy(j->out + index * j->out_size, data, count * j->out_size);
+}
+
+void job_source_failed(struct job *j, int code)
+{
+    char text[80];
+    snprintf(text, sizeof text, "the generator of the items failed with code %d", code);
+    j->source.pull = NULL;
+    j->source_failed = 1;
+    j->source_code = code;
+    struct ending e = {.index = j->source.count, .status = POOL_SOURCE_FAILED, .code = code, .slot = -1, .text = text};
+    if (j->kind == JOB_MAP) {
+        note_failure(j, &e);            /* the highest index: any failed item comes before it */
+        return;
+    }
+    put(j, &e);
+}
+
+int job_check_end(struct job *j)
+{
+    if (j->ended || j->outstanding || source_left(&j->source) || !source_known(&j->source))
+        return j->ended;
+    j->ended = 1;
+    if (j->kind == JOB_LIST)
+        list_close(j->list, j->source.total, job_status(j));
+    waiter_wake(&j->waiter);
+    return 1;
+}
+
+enum pool_status job_status(const struct job *j)
+{
+    if (j->cut && (j->cut == POOL_BROKEN || j->cut == POOL_CANCELLED || !j->failure.status))
+        return j->cut;
+    return j->failure.status;
+}

@@ -1,0 +1,76 @@
+/* A job: what was asked. */
+#ifndef POOL_JOB_H
+#define POOL_JOB_H
+
+#include "books.h"
+#include "cells.h"
+#include "ending.h"
+#include "list.h"
+#include "source.h"
+#include "waiters.h"
+
+enum job_kind { JOB_MAP, JOB_LIST, JOB_ITER };
+
+struct job {
+    struct job            *next, *before;       /* among the scheduler's jobs */
+    enum job_kind          kind;
+    struct call_definition call;
+    pool_fn               *fn;                  /* for a serial pool */
+    void                  *own_common;          /* a copy of the context, or NULL: it is the caller's */
+    struct source          source;
+    size_t                 chunk;
+    unsigned               fail_fast;
+    struct waiter          waiter;              /* woken when something of it has changed for its caller */
+
+    size_t                 outstanding;         /* items handed over and not ended */
+    size_t                 depth;               /* items that should wait at a worker: learned */
+    size_t                 bytes;               /* of items outstanding */
+    size_t                 result_size;         /* typical size of a result: learned */
+    enum pool_status       cut;                 /* not OK: nothing more is handed over, and it ends with this */
+    int                    kill;                /* what runs of a cut job is killed */
+    int                    recalled;            /* the scheduler has acted on the cut */
+    int                    source_code;         /* what the generator failed with, if it did */
+    int                    source_failed;
+    int                    ended;               /* nothing of it will change any more */
+    int                    abandoned;           /* nobody will ask: freed by whoever ends it */
+
+    struct pool_result     failure;             /* the failed item of lowest index; status OK: none so far */
+    char                   failure_text[TELL_TEXT + 1];
+
+    unsigned char         *out;                 /* JOB_MAP */
+    size_t                 out_size;
+    struct pool_results   *list;                /* JOB_LIST */
+    struct cells           cells;               /* JOB_ITER */
+    size_t                 window;
+    int                    window_given;        /* by the caller: it alone counts, not the bytes */
+};
+
+/* Takes over nothing but the source; the caller sets the sink's fields. 0 or an errno. */
+int  job_init(struct job *job, enum job_kind kind, const struct pool_call *call);
+void job_fini(struct job *job);
+
+/* How many of `count` items of `size` bytes may be handed over now, as far as the job is concerned. */
+size_t job_may_send(const struct job *job, size_t count, size_t size, size_t workers);
+void   job_sent(struct job *job, size_t count, size_t size);
+
+/* One item ended. Nonzero: ending->lender's place is kept by the job. `owned` is taken over. */
+int  job_settle(struct job *job, const struct ending *ending, size_t item_size);
+/* `count` items from `index` on ended OK; data: their results, one after the other, or NULL where nobody wants them. */
+void job_settle_run(struct job *job, size_t index, size_t count, const void *data, size_t item_size);
+
+/* Items that were handed over came back, to be dropped or handed over again. */
+void job_unsent(struct job *job, size_t count, size_t size);
+
+/* Nothing more is handed over; kill: and what runs should die. The first reason stays. */
+void job_cut(struct job *job, enum pool_status why, int kill);
+
+/* The generator failed with `code`: one last ending. */
+void job_source_failed(struct job *job, int code);
+
+/* Is everything over? Sets ended, once. */
+int  job_check_end(struct job *job);
+
+/* As pool_map's, once ended. */
+enum pool_status job_status(const struct job *job);
+
+#endif

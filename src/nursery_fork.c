@@ -1,0 +1,122 @@
+/* Forking the nursery off the host.
+ *
+ * Runs in the host, in the thread that opens the pool, and for an instant in the process forked in between.
+ *
+ * Invariants: the mask of this thread is blocked around the fork alone, so that no handler of the host's runs in a child;
+ * signal dispositions are never looked at; the only children waited for are those whose pids are known. When it fails, no
+ * process and no descriptor is left.
+ *
+ * Forked twice, so that the host's wait() and SIGCHLD handler do not see the nursery. The one in between is gone and reaped
+ * before the nursery is told to GO, so that it can tell whether it has come to the host after all (PID 1, or a subreaper).
+ * Not vfork or posix_spawn: the nursery is to keep the program's state, and nothing is executed. */
+#define _GNU_SOURCE
+#include "nursery_fork.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "nursery_child.h"
+#include "nursery_wire.h"
+
+/* 0, or the errno of the first fork; what became of the second is told on the socket. */
+static int fork_twice(struct nursery_child *child, int hosts_end)
+{
+    sigset_t all, before;
+    pid_t between, pid;
+    int error;
+
+    fflush(stdout);                     /* no others: fflush(NULL) waits for a thread that sits in fgets */
+    fflush(stderr);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);        /* no handler of the host's runs in a child */
+    between = fork();
+    error = errno;
+    if (between == 0) {
+        pid = fork();
+        if (pid == 0)
+            nursery_child_run(child, hosts_end);
+        if (pid < 0)
+            nursery_child_stillborn(child, errno);
+        _exit(0);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (between < 0)
+        return error;
+    while (waitpid(between, NULL, 0) < 0 && errno == EINTR)
+        ;                               /* ECHILD: the host ignores SIGCHLD or another thread waited; it is gone as well */
+    return 0;
+}
+
+/* Waits for the nursery's first words. */
+static int hear_hello(struct nursery_line *line)
+{
+    struct pollfd watch = { .fd = line->socket, .events = POLLIN };
+    struct nursery_news news;
+    int fds[FD_MAX], error;
+
+    do {
+        while (poll(&watch, 1, -1) < 0)
+            if (errno != EINTR && errno != EAGAIN)
+                return errno;
+        memset(&news, 0, sizeof news);
+        error = fd_recv(line->socket, &news, sizeof news, fds);
+    } while (error == EAGAIN || error == EWOULDBLOCK);
+    if (news.kind != NEWS_HELLO)
+        return EIO;                     /* it died without a word */
+    line->gone = fds[0];
+    if (news.slot && news.pid > 0)
+        line->child = news.pid;
+    return error == EBADMSG ? EMFILE : news.status;     /* EBADMSG: no number was left for the pidfd */
+}
+
+static int say_go(const struct nursery_line *line)
+{
+    struct nursery_order go = { .kind = ORDER_GO };
+    int error = fd_send(line->socket, &go, sizeof go, NULL, 0);
+
+    return error == EPIPE ? 0 : error;  /* it is gone already, and may have said why */
+}
+
+static int start(struct nursery_line *line, const struct nursery_setup *setup)
+{
+    int ends[2] = { -1, -1 }, self = -1, error = fd_socketpair(ends);
+    struct nursery_child *child = NULL;
+
+    if (error)
+        return error;
+    line->socket = ends[0];
+    error = nursery_child_pidfd(&self);
+    if (!error) {
+        child = nursery_child_create(setup, ends[1], self);
+        error = child ? fork_twice(child, ends[0]) : ENOMEM;
+    }
+    nursery_child_destroy(child);
+    fd_close(&self);
+    fd_close(&ends[1]);                 /* before listening: its end must show */
+    if (!error)
+        error = say_go(line);
+    return error ? error : hear_hello(line);
+}
+
+int nursery_fork(struct nursery_line *line, const struct nursery_setup *setup)
+{
+    int error;
+
+    line->socket = line->gone = -1;
+    line->child = 0;
+    error = start(line, setup);
+    if (error) {
+        fd_close(&line->socket);        /* by which it leaves, wherever it is */
+        fd_close(&line->gone);
+        while (line->child && waitpid(line->child, NULL, 0) < 0 && errno == EINTR)
+            ;                           /* ECHILD, where the host ignores SIGCHLD: it is gone as well */
+    }
+    return error;
+}

@@ -1,0 +1,313 @@
+/* Posting items to a worker and taking them back.
+ *
+ * Runs in the caller, under the pool's lock. A post is a span of items of one size, with consecutive indexes, in one frame: a million
+ * integers are a few hundred spans and not a million headers. Its payload lies in the frame, or in a lane slot, or comes through
+ * the stream when the worker asks for it. A call's definition goes along with the first post that needs it.
+ *
+ * Everything is written before the positions are appended to the claim word, which publishes it. What was not claimed can
+ * be taken back by that word alone, whatever else is in the ring: a whole unclaimed frame gives its room back, since no
+ * worker reads beyond what it has claimed; of a half-claimed one the count is lowered, before positions beyond it come into being. */
+#include "books.h"
+
+#include "fd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int books_init(struct books *b)
+{
+    b->posts = malloc(BOOKS_POSTS * sizeof *b->posts);
+    b->task_pipe = -1;
+    return b->posts ? 0 : ENOMEM;
+}
+
+void books_fini(struct books *b)
+{
+    free(b->posts);
+    free(b->catching.to);
+    b->posts = NULL;
+}
+
+void books_reset(struct books *b, int task_pipe)
+{
+    struct books fresh = {.channel = b->channel, .posts = b->posts, .result_slots = b->result_slots, .task_pipe = task_pipe};
+    free(b->catching.to);
+    *b = fresh;
+    channel_reset(&b->channel, CHANNEL_LANE_ALL & ~b->result_slots);
+}
+
+static struct post *post_at(struct books *b, uint32_t n)
+{
+    return &b->posts[n % BOOKS_POSTS];
+}
+
+struct post *books_front(struct books *b)
+{
+    return b->post_head == b->post_tail ? NULL : post_at(b, b->post_head);
+}
+
+/* ---- Calls */
+
+static int same_call(const struct call_definition *a, const struct call_definition *b)
+{
+    return a->fn.name == b->fn.name && a->fn.contents == b->fn.contents && a->fn.offset == b->fn.offset &&
+           a->common_id == b->common_id && a->out_size == b->out_size && a->mode == b->mode;
+}
+
+/* The number under which the worker knows the call, or one that can be given to it, or -1. */
+static int number_of(const struct books *b, const struct call_definition *call)
+{
+    int free_number = -1;
+    for (unsigned i = 0; i < CHANNEL_CALLS; i++) {
+        unsigned n = (b->next_call + i) % CHANNEL_CALLS;
+        if (b->calls[n].known && same_call(&b->calls[n].definition, call))
+            return (int)n;
+        if (free_number < 0 && !b->calls[n].posts)
+            free_number = (int)n;
+    }
+    return free_number;
+}
+
+static int knows(const struct books *b, int number, const struct call_definition *call)
+{
+    return b->calls[number].known && same_call(&b->calls[number].definition, call);
+}
+
+static size_t common_inline(const struct call_definition *call)
+{
+    return call->common_size <= CHANNEL_INLINE ? call->common_size : 0;
+}
+
+/* Writes the call's frame; there is room for it. */
+static void teach(struct books *b, int number, const struct call_definition *call)
+{
+    struct task_call head = {
+        .name = call->fn.name, .contents = call->fn.contents, .offset = call->fn.offset,
+        .common_size = call->common_size, .out_size = call->out_size, .mode = call->mode,
+        .place = call->common_size <= CHANNEL_INLINE ? PLACE_INLINE : PLACE_STREAM,
+    };
+    size_t body = common_inline(call);
+    char *at = frame_reserve(&b->channel.tasks, b->task_head, &b->task_tail, sizeof head + body);
+    memcpy(at, &head, sizeof head);
+    if (body)
+        memcpy(at + sizeof head, call->common, body);
+    b->task_tail = frame_commit(&b->channel.tasks, b->task_tail, TASK_CALL, (uint32_t)number, sizeof head + body);
+    b->calls[number] = (struct known_call){.definition = *call, .known = 1};
+    b->next_call = ((unsigned)number + 1) % CHANNEL_CALLS;
+}
+
+/* ---- Room */
+
+static enum payload_place place_for(const struct books *b, size_t item_size)
+{
+    return item_size <= CHANNEL_INLINE ? PLACE_INLINE : item_size <= b->channel.slot_size ? PLACE_LANE : PLACE_STREAM;
+}
+
+static size_t results_at(size_t items_size)
+{
+    return (items_size + 15) & ~(size_t)15;
+}
+
+static size_t packed_size(const struct call_definition *call)
+{
+    return call->mode == RESULT_PACKED ? call->out_size : 0;
+}
+
+/* Bytes behind the span's head for `count` items. */
+static size_t body_size(const struct call_definition *call, enum payload_place place, size_t item_size, size_t count)
+{
+    size_t items = place == PLACE_INLINE ? count * item_size : 0, out = packed_size(call);
+    return out ? results_at(items) + count * out : items;
+}
+
+size_t books_room(const struct books *b, const struct call_definition *call, size_t item_size)
+{
+    if (b->damaged || b->claim.closed || b->task_pipe < 0 || b->post_tail - b->post_head >= BOOKS_POSTS)
+        return 0;
+    if (number_of(b, call) < 0)
+        return 0;
+    /* What a frame may need at worst: padding up to its own size, for the call's and for the span's. */
+    size_t used = (size_t)(b->task_tail - b->task_head), teaching = 2 * (common_inline(call) + 256);
+    size_t left = CHANNEL_TASKS - used, need = teaching + 512;
+    if (left <= need)
+        return 0;
+    size_t room = (left - need) / 2 < BOOKS_INLINE ? (left - need) / 2 : BOOKS_INLINE;
+    size_t one = packed_size(call);
+    switch (place_for(b, item_size)) {
+    case PLACE_INLINE:
+        one += item_size;
+        break;
+    case PLACE_LANE:
+        return (b->item_slots != CHANNEL_LANE_ALL) && one <= room;
+    case PLACE_STREAM:
+        return one <= room;
+    }
+    size_t limit = CLAIM_LIMIT - 1 - books_outstanding(b);
+    size_t count = one ? room / one : limit;
+    return count < limit ? count : limit;
+}
+
+/* ---- Posting */
+
+static int take_slot(struct books *b)
+{
+    unsigned slot = (unsigned)__builtin_ctz(~b->item_slots);
+    b->item_slots |= 1u << slot;
+    return (int)slot;
+}
+
+static void put_payload(struct books *b, struct post *post, const struct piece *piece, unsigned char *body)
+{
+    if (post->place == PLACE_LANE) {
+        post->slot = take_slot(b);
+        memcpy(b->channel.item_slots + (size_t)post->slot * b->channel.slot_size, piece->data, piece->size);
+    } else if (post->place == PLACE_INLINE && piece->size) {
+        memcpy(body, piece->data, piece->count * piece->size);
+    }
+}
+
+static void wake_worker(struct books *b)
+{
+    if (channel_must_wake_worker(b->channel.desk))
+        fd_wake(b->task_pipe);          /* the pipe's read end is ours too: it can only be full, and then it wakes */
+}
+
+/* Forgets the last post, of which nothing was claimed: its worker has not read it and never will. */
+static void drop_last(struct books *b)
+{
+    struct post *post = post_at(b, b->post_tail - 1);
+    if (post->slot >= 0)
+        b->item_slots &= ~(1u << post->slot);
+    b->calls[post->call].posts--;
+    if (post->taught)
+        b->calls[post->call].known = 0;         /* the call's frame goes too */
+    b->task_tail = post->start;
+    b->post_tail--;
+}
+
+int books_post(struct books *b, const struct call_definition *call, const struct piece *piece, int eager)
+{
+    int number = number_of(b, call);
+    struct post *post = post_at(b, b->post_tail);
+    *post = (struct post){.piece = *piece, .first = b->claim.back, .call = (uint16_t)number, .slot = -1, .start = b->task_tail,
+                          .span_first = b->claim.back, .span_index = piece->index, .eager = eager,
+                          .place = (uint16_t)place_for(b, piece->size)};
+    if (!knows(b, number, call)) {
+        teach(b, number, call);
+        post->taught = 1;
+    }
+    size_t body = body_size(call, post->place, piece->size, piece->count);
+    size_t results = body - (packed_size(call) * piece->count);
+    struct task_span *span = frame_reserve(&b->channel.tasks, b->task_head, &b->task_tail, sizeof *span + body);
+    unsigned char *at = (unsigned char *)(span + 1);
+    put_payload(b, post, piece, at);
+    atomic_store_explicit(&span->count, (uint32_t)piece->count, memory_order_relaxed);
+    span->call = (uint16_t)number;
+    span->place = post->place;
+    span->index = piece->index;
+    span->item_size = piece->size;
+    span->at = post->slot >= 0 ? (uint64_t)post->slot : 0;
+    span->results = results;
+    b->task_tail = frame_commit(&b->channel.tasks, b->task_tail, TASK_SPAN, post->first, sizeof *span + body);
+    post->end = b->task_tail;
+    post->span = span;
+    post->results = at + results;
+    b->calls[number].posts++;
+    b->post_tail++;
+    if (claim_append(&b->channel.desk->claim, &b->claim, (uint32_t)piece->count)) {
+        b->damaged = 1;
+        drop_last(b);
+        return -1;
+    }
+    b->eager += eager ? (uint32_t)piece->count : 0;
+    wake_worker(b);
+    return 0;
+}
+
+/* ---- Taking back */
+
+int books_take_back(struct books *b, size_t want, struct piece *piece)
+{
+    if (b->post_head == b->post_tail || b->damaged || !want)
+        return -1;
+    struct post *post = post_at(b, b->post_tail - 1);
+    uint32_t taken, ask = want < post->piece.count ? (uint32_t)want : (uint32_t)post->piece.count;
+    if (claim_take_back(&b->channel.desk->claim, &b->claim, ask, &taken)) {
+        b->damaged = 1;
+        return -1;
+    }
+    if (!taken)
+        return -1;
+    *piece = post->piece;
+    size_t left = post->piece.count - taken;
+    piece->count = taken;
+    piece->index += left;
+    if (post->place == PLACE_LANE)
+        piece->data = b->channel.item_slots + (size_t)post->slot * b->channel.slot_size;
+    else if (post->place == PLACE_INLINE)
+        piece->data = (const unsigned char *)(post->span + 1) + (piece->index - post->span_index) * piece->size;
+    b->eager -= post->eager ? taken : 0;
+    post->piece.count = left;
+    if (!left && post->span_first == b->claim.back) {
+        drop_last(b);
+        return 0;
+    }
+    atomic_store_explicit(&post->span->count, claim_distance(post->span_first, b->claim.back), memory_order_relaxed);
+    piece->owned = NULL;
+    books_retire(b);
+    return 0;
+}
+
+struct piece *books_last(struct books *b)
+{
+    return b->post_head == b->post_tail ? NULL : &post_at(b, b->post_tail - 1)->piece;
+}
+
+struct post *books_post_of(struct books *b, uint32_t position)
+{
+    for (uint32_t n = b->post_head; n != b->post_tail; n++) {
+        struct post *post = post_at(b, n);
+        if (claim_distance(post->first, position) < post->piece.count)
+            return post;
+    }
+    return NULL;
+}
+
+int books_holds(const struct books *b, const void *owner)
+{
+    for (uint32_t n = b->post_head; n != b->post_tail; n++)
+        if (b->posts[n % BOOKS_POSTS].piece.owner == owner)
+            return 1;
+    return 0;
+}
+
+int books_runs(struct books *b, const void *owner)
+{
+    struct claim now = claim_load(&b->channel.desk->claim);
+    struct post *post = now.running ? books_post_of(b, claim_finished(now)) : NULL;
+    return post && post->piece.owner == owner;
+}
+
+void books_close(struct books *b)
+{
+    if (b->damaged || b->claim.closed)
+        return;
+    if (claim_close(&b->channel.desk->claim, &b->claim))
+        b->damaged = 1;
+    else if (b->task_pipe >= 0)
+        wake_worker(b);
+}
+
+void books_retire(struct books *b)
+{
+    struct post *post = books_front(b);
+    if (!post || post->piece.count)
+        return;
+    if (post->slot >= 0)
+        b->item_slots &= ~(1u << post->slot);
+    free(post->piece.owned);
+    b->calls[post->call].posts--;
+    b->task_head = post->end;
+    b->post_head++;
+}

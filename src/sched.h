@@ -1,0 +1,60 @@
+/* The scheduler: brings jobs and crew together; the one loop that any waiting thread turns. */
+#ifndef POOL_SCHED_H
+#define POOL_SCHED_H
+
+#include "crew.h"
+#include "job.h"
+#include "spin.h"
+
+#include <pthread.h>
+
+struct sched {
+    pthread_mutex_t lock;
+    struct crew     crew;
+    struct job     *jobs;               /* not ended */
+    struct waiter   waiter;             /* for changes of the crew, and for callers that leave */
+    int             turning;            /* a thread turns the loop */
+    int             asleep;             /* and sleeps in poll, or is about to */
+    _Atomic int     poked;              /* and should look around */
+    int             wake[2];            /* pipe that wakes it */
+    struct spin     spin;
+    unsigned        next_worker;        /* where handing out begins: the one that was served last */
+    unsigned        rounds;             /* since the nursery was last asked */
+    struct spin_view *views;            /* one for each worker: what a spinning thread compares with */
+    uint64_t        next_common_id;
+    enum pool_status closed;            /* not OK: no job goes on or is taken; why */
+};
+
+/* wake, views, lock. 0 or an errno. fini takes a half-made one. */
+int  sched_init(struct sched *sched, unsigned workers, int no_spin);
+void sched_fini(struct sched *sched);
+
+/* All below with the lock held. */
+
+void sched_add(struct sched *sched, struct job *job);
+void sched_remove(struct sched *sched, struct job *job);
+
+/* Waits until ready(arg) or `deadline`, turning the loop where nobody else does. puller: the job whose generator this thread may call, or
+ * NULL. Nonzero: it is ready. */
+typedef int sched_ready(void *arg);
+int sched_wait(struct sched *sched, sched_ready *ready, void *arg, struct waiter *waiter, struct job *puller, int64_t deadline);
+
+/* One turn without waiting: hands out and takes what there is. For consumers that find results without waiting. */
+void sched_turn(struct sched *sched, struct job *puller);
+
+/* Cuts a job off: what has not started is dropped; kill: what runs is killed. */
+void sched_cut(struct sched *sched, struct job *job, enum pool_status why, int kill);
+
+/* Ends all jobs so and takes no more. */
+void sched_close(struct sched *sched, enum pool_status why, int kill);
+
+/* Drains and mourns all workers, whatever their state: nobody of them is left. */
+void sched_bury_all(struct sched *sched);
+
+/* Has the thread that sleeps in poll look around. */
+void sched_poke(struct sched *sched);
+
+/* A result that was left at its worker is not needed any more. */
+void sched_give_up(struct sched *sched, void *lender, int slot);
+
+#endif

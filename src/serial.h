@@ -1,0 +1,19 @@
+/* A pool without processes, for a debugger: items run one after the other in the calling thread. */
+#ifndef POOL_SERIAL_H
+#define POOL_SERIAL_H
+
+#include "job.h"
+
+struct serial;
+
+/* Runs the initializer in the calling thread. 0, or an errno with the reason said; *serial is NULL then. */
+int  serial_open(struct serial **serial, const struct pool_options *options);
+void serial_close(struct serial *serial);       /* runs the finalizer */
+
+/* Runs the next item of the job and settles it. Nonzero: there was one. Called with no lock; items of one pool exclude each other. */
+int  serial_run_next(struct serial *serial, struct job *job);
+
+/* Is this thread inside a task of that pool? */
+int  serial_inside(const struct serial *serial);
+
+#endif

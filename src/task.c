@@ -1,0 +1,69 @@
+/* What a task function may call: pool_out, pool_return, pool_fail, and pool_init_fail for initializers.
+ *
+ * Runs in a worker, or in the calling thread of a serial pool. The struct that the user sees is the first member of a run, as the
+ * worker given to an initializer is a member of it, so that these functions need no hidden global: a pool within a
+ * task of another pool, or two serial pools in two threads, do not meet. Where a result lies is the runner's business: it
+ * gives make_room, and a task writes straight into the place from which the caller will take the result. */
+#include "task.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct task_run *run_of_task(struct pool_task *task)
+{
+    return (struct task_run *)(void *)task;
+}
+
+static struct task_run *run_of_worker(struct pool_worker *worker)
+{
+    return (struct task_run *)(void *)((char *)worker - offsetof(struct task_run, worker));
+}
+
+void task_begin(struct task_run *run)
+{
+    run->room = (struct task_room){0};
+    run->text[0] = '\0';
+}
+
+void *pool_out(struct pool_task *task, size_t size)
+{
+    struct task_run *run = run_of_task(task);
+    return run->make_room(run, size) ? NULL : run->room.at;
+}
+
+int pool_return(struct pool_task *task, const void *data, size_t size)
+{
+    struct task_run *run = run_of_task(task);
+    if (!data && size)
+        return pool_fail(task, -1, "pool_return was given NULL with a size of %zu", size);
+    if (run->make_room(run, size))
+        return pool_fail(task, -1, "no memory for a result of %zu bytes", size);
+    if (size)
+        memmove(run->room.at, data, size);
+    return 0;
+}
+
+static int note(struct task_run *run, int code, const char *format, va_list args)
+{
+    if (!format || vsnprintf(run->text, sizeof run->text, format, args) < 0)
+        run->text[0] = '\0';
+    return code ? code : -1;
+}
+
+int pool_fail(struct pool_task *task, int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    code = note(run_of_task(task), code, format, args);
+    va_end(args);
+    return code;
+}
+
+int pool_init_fail(struct pool_worker *worker, int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    code = note(run_of_worker(worker), code, format, args);
+    va_end(args);
+    return code;
+}

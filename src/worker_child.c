@@ -1,0 +1,284 @@
+/* A worker process.
+ *
+ * Runs in a child of the nursery, single-threaded until a task or an initializer starts threads. It claims an item, runs the task
+ * function on it, publishes the result, and looks for the caller only where that sleeps. What it believes of its channel it
+ * checks against private memory: a task may have written anywhere. Where that shows damage, or the pipe is no longer its
+ * pipe, it leaves at once, and the caller learns it as a death.
+ *
+ * Order of things: write the result (worker_result.c); then, in one step, finish the item and claim the next; then wake the caller if it
+ * sleeps and wanted to know; then run. A kill at any point leaves each item finished, running or waiting, and nothing between.
+ *
+ * It leaves by _exit, so that nothing of the host's runs at its end: a task that calls exit() gets our handler first (registered
+ * last, so run first), which ends the process there with the task's status. */
+#define _GNU_SOURCE
+#include "worker_child.h"
+
+#include "fd.h"
+#include "forks.h"
+#include "worker_result.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- Birth */
+
+static void leave(int status)
+{
+    fflush(stdout);
+    fflush(stderr);
+    _exit(status);
+}
+
+/* exit() in a task must not run the host's handlers. Only glibc tells them the status; elsewhere it is lost and reported as 1. */
+#ifdef __GLIBC__
+static void leave_at_exit(int status, void *unused)
+{
+    (void)unused;
+    leave(status);
+}
+
+static void watch_exit(void)
+{
+    on_exit(leave_at_exit, NULL);
+}
+#else
+static void leave_at_exit(void)
+{
+    leave(EXIT_FAILURE);
+}
+
+static void watch_exit(void)
+{
+    atexit(leave_at_exit);
+}
+#endif
+
+/* A sibling's channel must not be within reach of what a task does here. */
+static void unmap_siblings(const struct worker_plan *plan, unsigned slot)
+{
+    size_t after = plan->workers - slot - 1;
+    if (slot) {
+        munmap(plan->desks, slot * plan->desk_size);
+        munmap(plan->regions, slot * plan->region_size);
+    }
+    if (after) {
+        munmap(plan->desks + (slot + 1) * plan->desk_size, after * plan->desk_size);
+        munmap(plan->regions + (slot + 1) * plan->region_size, after * plan->region_size);
+    }
+}
+
+static void open_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    for (int signal = 1; signal <= SIGRTMAX; signal++)
+        sigaction(signal, &action, NULL);       /* EINVAL for those that cannot be changed */
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void settle_in(struct worker *w, const struct worker_plan *plan, unsigned slot, int task_pipe, int result_pipe)
+{
+    *w = (struct worker){.task_pipe = task_pipe, .result_pipe = result_pipe, .forks = forks_count};
+    if (fd_identify(task_pipe, &w->task_identity) || fd_identify(result_pipe, &w->result_identity))
+        _exit(WORKER_DAMAGED);
+    channel_lay(&w->channel, plan->desks + slot * plan->desk_size, plan->regions + slot * plan->region_size, plan->slot_size);
+    w->mine = claim_load(&w->channel.desk->claim);
+    w->spin.off = plan->no_spin || cpu_affinity() < 2;
+    w->run.worker = (struct pool_worker){.index = slot, .arg = plan->initarg};
+    w->run.task.worker = &w->run.worker;
+    worker_result_init(w);
+}
+
+/* ---- Reading what is to be done */
+
+static void learn_call(struct worker *w, const struct frame *frame)
+{
+    struct task_call head;
+    if (frame->tag >= CHANNEL_CALLS || frame->size < sizeof head)
+        worker_damaged();
+    memcpy(&head, frame->payload, sizeof head);
+    struct worker_call *call = &w->calls[frame->tag];
+    free(call->common);
+    *call = (struct worker_call){
+        .fn = (pool_fn *)object_find(&(struct object_ref){head.name, head.contents, head.offset}),
+        .common_size = (size_t)head.common_size,
+        .out_size = (size_t)head.out_size,
+        .mode = head.mode,
+        .unread = head.common_size && head.place == PLACE_STREAM,
+    };
+    if (!head.common_size)
+        return;
+    call->common = malloc(call->common_size);
+    if (!call->common || call->unread)
+        return;
+    if (head.common_size > frame->size - sizeof head)
+        worker_damaged();
+    memcpy(call->common, (const char *)frame->payload + sizeof head, call->common_size);
+}
+
+static void enter_span(struct worker *w, const struct frame *frame)
+{
+    const struct task_span *span = frame->payload;
+    if (frame->size < sizeof *span || span->call >= CHANNEL_CALLS)
+        worker_damaged();
+    w->span = span;
+    w->span_first = frame->tag;
+    w->span_size = frame->size - sizeof *span;
+    w->call = &w->calls[span->call];
+}
+
+/* Goes on in the task ring to the span that has the claimed position. The caller writes no further frame into what was not
+ * claimed yet, and lowers a count only before it publishes positions beyond it, so what is read here stands still. */
+static void find_span(struct worker *w, uint32_t position)
+{
+    while (!w->span || claim_distance(w->span_first, position) >= atomic_load_explicit(&w->span->count, memory_order_relaxed)) {
+        struct frame frame;
+        if (frame_peek(&w->channel.tasks, &w->cursor, w->cursor + CHANNEL_TASKS, &frame) != FRAME_WHOLE)
+            worker_damaged();
+        w->cursor += frame_extent(&w->channel.tasks, frame.size);
+        if (frame.kind == TASK_CALL)
+            learn_call(w, &frame);
+        else if (frame.kind == TASK_SPAN)
+            enter_span(w, &frame);
+        else
+            worker_damaged();
+    }
+}
+
+/* Reads `size` bytes that the caller sends once it was told that they are needed. */
+static void read_stream(struct worker *w, enum tell_kind need, uint32_t tag, void *to, size_t size)
+{
+    struct desk *desk = w->channel.desk;
+    worker_tell(w, need, tag, NULL, 0, NULL, 0);
+    for (size_t done = 0; done < size;) {
+        worker_wait(w, worker_news_stream);
+        size_t much = stream_read(w->channel.item_stream, &desk->item_stream_tail, &desk->item_stream_head, &w->item_read,
+                                  (char *)to + done, size - done);
+        if (much == SIZE_MAX)
+            worker_damaged();
+        done += much;
+    }
+}
+
+static const void *find_item(struct worker *w, uint32_t position, size_t size)
+{
+    uint64_t nth = claim_distance(w->span_first, position);
+    switch (w->span->place) {
+    case PLACE_INLINE:
+        if (size && nth >= w->span_size / size)
+            worker_damaged();
+        return (const char *)(w->span + 1) + nth * size;
+    case PLACE_LANE:
+        if (w->span->at >= CHANNEL_LANE_SLOTS || size > w->channel.slot_size)
+            worker_damaged();
+        return w->channel.item_slots + w->span->at * w->channel.slot_size;
+    default:
+        w->item = malloc(size);
+        if (w->item)
+            read_stream(w, TELL_NEED_ITEM, position, w->item, size);
+        return w->item;
+    }
+}
+
+/* ---- One item */
+
+static int run_item(struct worker *w, uint32_t position)
+{
+    struct pool_task *task = &w->run.task;
+    struct worker_call *call = w->call;
+    if (!call->fn)
+        return pool_fail(task, -1, "the worker does not have this function's library loaded as the host has it: load it before "
+                                   "pool_create, or in the initializer from the same file");
+    if (call->unread && call->common) {
+        read_stream(w, TELL_NEED_CONTEXT, (uint32_t)(call - w->calls), call->common, call->common_size);
+        call->unread = 0;
+    }
+    if (call->common_size && !call->common)
+        return pool_fail(task, -1, "the worker has no memory for the call's common context of %zu bytes", call->common_size);
+    size_t size = (size_t)w->span->item_size;
+    task->in = find_item(w, position, size);
+    if (!task->in)
+        return pool_fail(task, -1, "the worker has no memory for an item of %zu bytes", size);
+    task->in_size = size;
+    task->index = (size_t)w->span->index + claim_distance(w->span_first, position);
+    task->common = call->common;
+    task->common_size = call->common_size;
+    return call->fn(task);
+}
+
+static void do_item(struct worker *w, uint32_t position)
+{
+    find_span(w, position);
+    w->position = position;
+    task_begin(&w->run);
+    int code = run_item(w, position);
+    if (forks_count != w->forks)
+        leave(0);               /* a child that the task forked came back here: it is no worker */
+    worker_publish(w, code);
+    if (w->item) {
+        free(w->item);
+        w->item = NULL;
+    }
+}
+
+static void work(struct worker *w)
+{
+    struct desk *desk = w->channel.desk;
+    for (;;) {
+        switch (claim_next(&desk->claim, &w->mine)) {
+        case CLAIM_GOT:
+            if (w->urgent ? channel_must_wake_caller_now(desk) : channel_must_wake_caller(desk, claim_finished(w->mine)))
+                worker_ring(w);
+            w->urgent = 0;
+            do_item(w, claim_add(w->mine.front, CLAIM_MASK));
+            break;
+        case CLAIM_EMPTY:
+            worker_wait(w, worker_news_claim);
+            break;
+        case CLAIM_CLOSED:
+            if (channel_must_wake_caller_now(desk))
+                worker_ring(w);
+            return;
+        case CLAIM_DAMAGED:
+            worker_damaged();
+        }
+    }
+}
+
+/* ---- All of its life */
+
+static void initialize(struct worker *w, const struct worker_plan *plan, uint32_t generation)
+{
+    int code = plan->initializer ? plan->initializer(&w->run.worker) : 0;
+    if (forks_count != w->forks)
+        leave(0);
+    if (code)
+        worker_tell_failure(w, TELL_UNREADY, generation, code);
+    else
+        worker_tell(w, TELL_READY, generation, NULL, 0, NULL, 0);
+    if (channel_must_wake_caller_now(w->channel.desk))
+        worker_ring(w);
+    if (code)
+        leave(EXIT_FAILURE);
+}
+
+void worker_child(void *context, unsigned slot, uint32_t generation, int task_pipe, int result_pipe)
+{
+    const struct worker_plan *plan = context;
+    static struct worker self;          /* not on the stack: it may be that of a small thread */
+    unmap_siblings(plan, slot);
+    settle_in(&self, plan, slot, task_pipe, result_pipe);
+    watch_exit();
+    open_signals();
+    initialize(&self, plan, generation);
+    work(&self);
+    if (plan->finalizer)
+        plan->finalizer(&self.run.worker);
+    leave(0);
+}

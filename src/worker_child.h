@@ -1,0 +1,29 @@
+/* A worker process: from its birth in the nursery to its _exit. */
+#ifndef POOL_WORKER_CHILD_H
+#define POOL_WORKER_CHILD_H
+
+#include "channel.h"
+
+#include <forkpool.h>
+
+/* All that a worker is told. Made in the host before the nursery is forked, and read in the workers as it was then. */
+struct worker_plan {
+    pool_initializer *initializer;
+    pool_finalizer   *finalizer;
+    void             *initarg;
+    unsigned          workers;
+    int               no_spin;
+    unsigned char    *desks;        /* `workers` desks of desk_size, one mapping */
+    size_t            desk_size;
+    unsigned char    *regions;      /* `workers` regions of region_size, one mapping */
+    size_t            region_size;
+    size_t            slot_size;
+};
+
+/* How a worker says by its exit status that its channel was written over or its pipe is gone. */
+enum { WORKER_DAMAGED = 113 };
+
+/* A nursery_birth_fn: context is a struct worker_plan. Called with all signals blocked; opens the mask. Never returns. */
+void worker_child(void *plan, unsigned slot, uint32_t generation, int task_pipe, int result_pipe);
+
+#endif

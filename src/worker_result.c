@@ -1,0 +1,278 @@
+/* A worker's way out.
+ *
+ * Runs in the worker. A result is written by the task straight into the place from which the caller takes it: its span (results of
+ * one known size), the result ring (small), a lane slot (large), or the heap, from where it goes through the stream in pieces
+ * (larger than a slot). A second pool_out gives up the first place: nothing was published, so nothing is to be taken back.
+ *
+ * Frames that come before the item's finish (a result, a failure) and frames that the caller must answer (a need) go into the same ring; the
+ * caller leaves a frame of an unfinished position where it is, unless it is one to be answered. */
+#define _GNU_SOURCE
+#include "worker_result.h"
+
+#include "worker_child.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ROOM_NONE, ROOM_SPAN, ROOM_RING, ROOM_LANE, ROOM_HEAP };
+enum { HEAP_KEEP = 1 << 20 };           /* bytes of heap that stay for the next result */
+
+void worker_damaged(void)
+{
+    _exit(WORKER_DAMAGED);
+}
+
+/* ---- Waiting */
+
+void worker_ring(struct worker *w)
+{
+    if (!fd_is(w->result_pipe, &w->result_identity) || fd_wake(w->result_pipe))
+        worker_damaged();
+}
+
+static void sleep_once(struct worker *w)
+{
+    char bytes[64];
+    if (!fd_is(w->task_pipe, &w->task_identity))
+        worker_damaged();
+    ssize_t n = read(w->task_pipe, bytes, sizeof bytes);
+    if (n == 0)
+        _exit(0);                       /* nobody is left who could want anything */
+    if (n < 0 && errno != EINTR && errno != EAGAIN)
+        worker_damaged();
+}
+
+void worker_wait(struct worker *w, worker_news *news)
+{
+    struct desk *desk = w->channel.desk;
+    if (channel_must_wake_caller_now(desk))
+        worker_ring(w);
+    struct spin_round round;
+    for (spin_begin(&w->spin, &round); spin_on(&w->spin, &round);) {
+        if (news(w)) {
+            spin_paid(&w->spin);
+            return;
+        }
+    }
+    while (!news(w)) {
+        atomic_store(&desk->worker_state, news == worker_news_claim ? CHANNEL_ASLEEP : CHANNEL_STUCK);
+        if (!news(w))
+            sleep_once(w);
+        atomic_store(&desk->worker_state, CHANNEL_AWAKE);
+    }
+}
+
+int worker_news_claim(struct worker *w)
+{
+    struct claim now = claim_load(&w->channel.desk->claim);
+    return now.front != now.back || now.closed;
+}
+
+int worker_news_stream(struct worker *w)
+{
+    return atomic_load(&w->channel.desk->item_stream_tail) != w->item_read;
+}
+
+static int news_result_stream(struct worker *w)
+{
+    return w->result_written - atomic_load(&w->channel.desk->result_stream_head) < CHANNEL_STREAM;
+}
+
+static int news_lane(struct worker *w)
+{
+    return atomic_load(&w->channel.desk->lane_free) != 0;
+}
+
+static void *reserve(struct worker *w, size_t size)
+{
+    uint64_t head = atomic_load_explicit(&w->channel.desk->result_head, memory_order_acquire);
+    if (w->result_tail - head > CHANNEL_RESULTS)
+        worker_damaged();
+    return frame_reserve(&w->channel.results, head, &w->result_tail, size);
+}
+
+static int news_ring(struct worker *w)
+{
+    return reserve(w, w->need) != NULL;
+}
+
+/* ---- Telling */
+
+static void *reserve_waiting(struct worker *w, size_t size)
+{
+    void *at = reserve(w, size);
+    if (at)
+        return at;
+    w->need = size;
+    worker_wait(w, news_ring);
+    return reserve(w, size);
+}
+
+static void commit(struct worker *w, uint32_t kind, uint32_t tag, size_t size)
+{
+    w->result_tail = frame_commit(&w->channel.results, w->result_tail, kind, tag, size);
+    atomic_store_explicit(&w->channel.desk->result_tail, w->result_tail, memory_order_release);
+}
+
+void worker_tell(struct worker *w, uint32_t kind, uint32_t tag, const void *head, size_t head_size, const void *body, size_t body_size)
+{
+    char *at = reserve_waiting(w, head_size + body_size);
+    if (head_size)
+        memcpy(at, head, head_size);
+    if (body_size)
+        memcpy(at + head_size, body, body_size);
+    commit(w, kind, tag, head_size + body_size);
+}
+
+void worker_tell_failure(struct worker *w, uint32_t kind, uint32_t tag, int code)
+{
+    struct tell_failure head = {.code = code, .text_size = (uint32_t)strlen(w->run.text)};
+    worker_tell(w, kind, tag, &head, sizeof head, w->run.text, head.text_size);
+}
+
+/* ---- Rooms */
+
+static unsigned lane_slot(const struct worker *w)
+{
+    return (unsigned)((size_t)((unsigned char *)w->run.room.at - w->channel.result_slots) / w->channel.slot_size);
+}
+
+static void give_back_lane(struct worker *w)
+{
+    if (w->run.room.place == ROOM_LANE)
+        atomic_fetch_or(&w->channel.desk->lane_free, 1ull << lane_slot(w));
+}
+
+static void *take_lane(struct worker *w)
+{
+    uint64_t free_slots = atomic_load(&w->channel.desk->lane_free) & CHANNEL_LANE_ALL;
+    if (!free_slots) {
+        worker_wait(w, news_lane);
+        free_slots = atomic_load(&w->channel.desk->lane_free) & CHANNEL_LANE_ALL;
+        if (!free_slots)
+            worker_damaged();
+    }
+    unsigned slot = (unsigned)__builtin_ctzll(free_slots);
+    atomic_fetch_and(&w->channel.desk->lane_free, ~(1ull << slot));
+    return w->channel.result_slots + slot * w->channel.slot_size;
+}
+
+static void *take_heap(struct worker *w, size_t size)
+{
+    if (w->heap && w->heap_size >= size)
+        return w->heap;
+    free(w->heap);
+    w->heap_size = size ? size : 1;
+    w->heap = malloc(w->heap_size);
+    return w->heap;
+}
+
+static int in_span(const struct worker *w, size_t size)
+{
+    return w->call->mode == RESULT_PACKED && size == w->call->out_size;
+}
+
+static size_t room_size(const struct worker *w)
+{
+    return w->run.room.at ? w->run.room.size : 0;
+}
+
+static void *take_span(struct worker *w, size_t size)
+{
+    uint64_t nth = claim_distance(w->span_first, w->position);
+    uint64_t at = w->span->results + nth * size;
+    if (at > w->span_size || size > w->span_size - at)
+        worker_damaged();
+    return (char *)(uintptr_t)(w->span + 1) + at;
+}
+
+static int make_room(struct task_run *run, size_t size)
+{
+    struct worker *w = (struct worker *)(void *)run;
+    struct task_room *room = &run->room;
+    give_back_lane(w);
+    *room = (struct task_room){.size = size};
+    if (in_span(w, size)) {
+        room->at = take_span(w, size);
+        room->place = ROOM_SPAN;
+    } else if (w->call->mode == RESULT_DROPPED || size > w->channel.slot_size) {
+        room->at = take_heap(w, size);
+        room->place = ROOM_HEAP;
+    } else if (size <= CHANNEL_INLINE) {
+        room->at = reserve_waiting(w, size);
+        room->place = ROOM_RING;
+    } else {
+        room->at = take_lane(w);
+        room->place = ROOM_LANE;
+    }
+    if (room->at)
+        return 0;
+    *room = (struct task_room){0};
+    return -1;
+}
+
+void worker_result_init(struct worker *w)
+{
+    w->run.make_room = make_room;
+}
+
+/* ---- Publishing */
+
+static void publish_stream(struct worker *w)
+{
+    struct desk *desk = w->channel.desk;
+    const struct task_room *room = &w->run.room;
+    struct tell_stream head = {room->size};
+    worker_tell(w, TELL_RESULT_STREAM, w->position, &head, sizeof head, NULL, 0);
+    for (size_t done = 0; done < room->size;) {
+        worker_wait(w, news_result_stream);
+        size_t much = stream_write(w->channel.result_stream, &desk->result_stream_tail, &desk->result_stream_head, &w->result_written,
+                                   (const char *)room->at + done, room->size - done);
+        if (much == SIZE_MAX)
+            worker_damaged();
+        done += much;
+    }
+}
+
+static void publish_result(struct worker *w)
+{
+    const struct task_room *room = &w->run.room;
+    struct tell_lane lane = {.size = room->size};
+    switch (room->place) {
+    case ROOM_NONE:
+        if (!in_span(w, 0))
+            worker_tell(w, TELL_RESULT, w->position, NULL, 0, NULL, 0);
+        break;
+    case ROOM_RING:
+        commit(w, TELL_RESULT, w->position, room->size);
+        break;
+    case ROOM_LANE:
+        lane.slot = lane_slot(w);
+        worker_tell(w, TELL_RESULT_LANE, w->position, &lane, sizeof lane, NULL, 0);
+        break;
+    case ROOM_HEAP:
+        publish_stream(w);
+        break;
+    default:
+        break;                  /* in its span, where the caller looks for it */
+    }
+}
+
+void worker_publish(struct worker *w, int code)
+{
+    if (code) {
+        give_back_lane(w);
+        worker_tell_failure(w, TELL_FAILED, w->position, code);
+        w->urgent = 1;
+    } else if (w->call->mode != RESULT_DROPPED) {
+        publish_result(w);
+        w->urgent = w->call->mode == RESULT_PACKED && !in_span(w, room_size(w));   /* it will end as a failure */
+    }
+    if (w->heap_size > HEAP_KEEP) {
+        free(w->heap);
+        w->heap = NULL;
+        w->heap_size = 0;
+    }
+}
