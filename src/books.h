@@ -6,35 +6,13 @@
 #define POOL_BOOKS_H
 
 #include "channel.h"
-#include "object.h"
+#include "piece.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 enum { BOOKS_POSTS = 1024 };            /* posts at one worker at a time; a power of two */
 enum { BOOKS_INLINE = 64 << 10 };       /* bytes of items and results in one span */
-
-/* What a call asks for on each of its items; equal in all but the pointer means the same to a worker. */
-struct call_definition {
-    struct object_ref fn;
-    uint64_t    common_id;              /* numbers the contexts of a pool; 0: none */
-    const void *common;
-    size_t      common_size;
-    size_t      out_size;
-    uint32_t    mode;                   /* enum result_mode */
-};
-
-/* Items of one size to be posted together, or taken back together. */
-struct piece {
-    void       *owner;
-    size_t      index;                  /* of the first */
-    size_t      count;
-    const void *data;                   /* count * size bytes */
-    size_t      size;
-    void       *owned;                  /* heap memory that holds data and goes with it; NULL: it is somebody else's */
-    int         source_keeps;           /* the owner can find the data again by the index */
-    unsigned    tries;                  /* starts so far */
-};
 
 struct post {
     struct piece piece;                 /* what is left of it: not taken, not taken back */
@@ -86,7 +64,7 @@ struct books {
     uint32_t          eager;            /* posted items whose end somebody waits for one by one */
     int               damaged;          /* something was not as it must be: nothing more is read */
     uint32_t          lost;             /* mourning: claimed items whose end will not be told */
-    char              text[TELL_TEXT + 1];
+    char              text[STATUS_TEXT + 1];
 };
 
 int  books_init(struct books *books);           /* 0, or ENOMEM */

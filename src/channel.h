@@ -4,6 +4,8 @@
 
 #include "claim.h"
 #include "frame.h"
+#include "piece.h"
+#include "status.h"
 
 #include <stdalign.h>
 #include <stddef.h>
@@ -81,12 +83,6 @@ enum payload_place {
     PLACE_STREAM            /* comes through the stream once the worker says TELL_NEED_ITEM or TELL_NEED_CONTEXT */
 };
 
-enum result_mode {
-    RESULT_FRAMED,          /* each result in a frame */
-    RESULT_PACKED,          /* results of out_size lie in their span, one after the other; only other ends make frames */
-    RESULT_DROPPED          /* nobody wants them; only other ends make frames */
-};
-
 enum { CHANNEL_CALLS = 16 };            /* call numbers: definitions that a worker remembers at a time */
 
 struct task_call {
@@ -122,7 +118,6 @@ enum tell_kind {
 struct tell_lane { uint64_t slot, size; };
 struct tell_stream { uint64_t size; };
 struct tell_failure { int32_t code; uint32_t text_size; };
-enum { TELL_TEXT = 1000 };              /* bytes of text at most */
 
 /* ---- Sleeping. A sleeper writes ASLEEP, then looks once more, then sleeps; whoever has news publishes it, then looks for ASLEEP. All four
  * are sequentially consistent, so one of the two sees the other, and no wake-up is lost. */

@@ -74,17 +74,21 @@ static int map_channels(struct crew *c)
 
 static int make_workers(struct crew *c, int wake_pipe)
 {
-    c->workers = calloc(c->size, sizeof *c->workers);
     c->polls = calloc((size_t)c->size + CREW_POLL_WORKERS, sizeof *c->polls);
     c->watched = calloc(c->size, sizeof *c->watched);
-    if (!c->workers || !c->polls || !c->watched)
+    if (c->polls && c->watched)
+        c->workers = calloc(c->size, sizeof *c->workers);
+    if (!c->workers)
         return ENOMEM;
     c->polls[CREW_POLL_WAKE] = (struct pollfd){.fd = wake_pipe, .events = POLLIN};
-    for (unsigned i = 0; i < c->size; i++) {
+    for (unsigned i = 0; i < c->size; i++) {        /* all of them before anything can fail: 0 is a descriptor */
         struct crew_worker *w = &c->workers[i];
         w->index = i;
         w->task_pipe = w->task_pipe_far = w->result_pipe = -1;
         c->polls[CREW_POLL_WORKERS + i] = (struct pollfd){.fd = -1, .events = POLLIN};
+    }
+    for (unsigned i = 0; i < c->size; i++) {
+        struct crew_worker *w = &c->workers[i];
         if (books_init(&w->books))
             return ENOMEM;
         channel_lay(&w->books.channel, c->plan.desks + i * c->plan.desk_size, c->plan.regions + i * c->plan.region_size, c->plan.slot_size);
@@ -274,7 +278,7 @@ void crew_ready(struct crew *c, struct crew_worker *w)
 
 void crew_unready(struct crew *c, struct crew_worker *w, int code, const char *text)
 {
-    char why[TELL_TEXT + 100];
+    char why[STATUS_TEXT + 100];
     snprintf(why, sizeof why, "the initializer of worker %u failed with code %d%s%s", w->index, code, *text ? ": " : "", text);
     miscarry(c, w, ECANCELED, 0, why);
     crew_condemn(c, w, POOL_CRASHED, "its initializer failed");
@@ -298,6 +302,7 @@ void crew_condemn(struct crew *c, struct crew_worker *w, enum pool_status verdic
     w->verdict = verdict;
     w->reason = reason;
     nursery_kill(c->nursery, w->index, w->generation);
+    nursery_flush(c->nursery);          /* at once, since nobody may be turning the loop; what fails here, crew_mind meets again */
 }
 
 const char *crew_epitaph(const struct crew_worker *w, char *text, size_t size)

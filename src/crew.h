@@ -51,7 +51,7 @@ struct crew {
     int                 leaving;        /* nobody is replaced any more */
     int                 opening;        /* the first birth that fails is one too many */
     int                 broken;         /* an errno: it cannot go on, and why: */
-    char                why[TELL_TEXT + 200];
+    char                why[STATUS_TEXT + 200];
 };
 
 /* Maps the channels, forks the nursery, asks for all workers. 0, or an errno with nothing left behind. */

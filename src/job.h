@@ -2,11 +2,11 @@
 #ifndef POOL_JOB_H
 #define POOL_JOB_H
 
-#include "books.h"
 #include "cells.h"
 #include "ending.h"
 #include "list.h"
 #include "source.h"
+#include "status.h"
 #include "waiters.h"
 
 enum job_kind { JOB_MAP, JOB_LIST, JOB_ITER };
@@ -35,7 +35,7 @@ struct job {
     int                    abandoned;           /* nobody will ask: freed by whoever ends it */
 
     struct pool_result     failure;             /* the failed item of lowest index; status OK: none so far */
-    char                   failure_text[TELL_TEXT + 1];
+    char                   failure_text[STATUS_TEXT + 1];
 
     unsigned char         *out;                 /* JOB_MAP */
     size_t                 out_size;

@@ -2,7 +2,7 @@
 #ifndef POOL_POOL_H
 #define POOL_POOL_H
 
-#include "sched.h"
+#include "scheduler.h"
 #include "serial.h"
 
 #include <forkpool.h>

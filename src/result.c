@@ -2,12 +2,12 @@
  * pool, which may be gone, nor anything to be freed. */
 #include "result.h"
 
-#include "task.h"
+#include "status.h"
 
 #include <stdio.h>
 
 static _Thread_local struct pool_result last;
-static _Thread_local char last_text[TELL_TEXT + 1];
+static _Thread_local char last_text[STATUS_TEXT + 1];
 
 void result_note(const struct pool_result *failure, const char *text)
 {

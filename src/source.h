@@ -2,7 +2,7 @@
 #ifndef POOL_SOURCE_H
 #define POOL_SOURCE_H
 
-#include "books.h"
+#include "piece.h"
 
 #include <forkpool.h>
 

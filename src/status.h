@@ -4,6 +4,8 @@
 
 #include <forkpool.h>
 
+enum { STATUS_TEXT = 1000 };            /* bytes of a message from a worker, at most */
+
 /* Starts a public call: no failure so far. */
 void status_clear(void);
 

@@ -68,7 +68,8 @@ static int pump(struct books *b)
 
 /* ---- Looking */
 
-/* Gives the room of the frames that were used back to the worker, which may wait for it. */
+/* Gives the room of the frames that were used back to the worker, which may wait for it: before we can think of sleeping, since a worker
+ * without room has no other news to wake us with. */
 static void publish_head(struct books *b)
 {
     if (b->result_next == b->result_head)
@@ -82,7 +83,6 @@ int books_look(struct books *b)
 {
     if (b->damaged)
         return 0;
-    publish_head(b);
     struct claim seen = claim_load(&b->channel.desk->claim);
     uint64_t tail = atomic_load_explicit(&b->channel.desk->result_tail, memory_order_acquire);
     if (!claim_plausible(&b->claim, seen) || tail - b->result_next > CHANNEL_RESULTS)
@@ -140,7 +140,7 @@ static int take_text(struct books *b, const struct frame *frame, struct event *e
         return damage(b);
     memcpy(&head, frame->payload, sizeof head);
     size_t size = head.text_size;
-    if (size > TELL_TEXT || size > frame->size - sizeof head)
+    if (size > STATUS_TEXT || size > frame->size - sizeof head)
         return damage(b);
     memcpy(b->text, (const char *)frame->payload + sizeof head, size);
     b->text[size] = '\0';
@@ -285,7 +285,7 @@ static int next_framed(struct books *b, struct post *post, const struct frame *f
     return 1;
 }
 
-int books_next(struct books *b, uint32_t generation, struct event *e)
+static int next_event(struct books *b, uint32_t generation, struct event *e)
 {
     *e = (struct event){.slot = -1};
     while (!b->damaged) {
@@ -318,6 +318,15 @@ int books_next(struct books *b, uint32_t generation, struct event *e)
         size_t run = ahead < open ? ahead : open;
         return take_run(b, post, run < post->piece.count ? run : post->piece.count, e);
     }
+    return 0;
+}
+
+int books_next(struct books *b, uint32_t generation, struct event *e)
+{
+    if (next_event(b, generation, e))
+        return 1;
+    if (!b->damaged)
+        publish_head(b);
     return 0;
 }
 

@@ -20,7 +20,7 @@ struct task_run {
     struct pool_worker worker;
     struct task_room room;
     int (*make_room)(struct task_run *, size_t size);       /* sets room, forgetting the one before; 0, or -1: no memory */
-    char     text[TELL_TEXT + 1];                           /* pool_fail's or pool_init_fail's message */
+    char     text[STATUS_TEXT + 1];                           /* pool_fail's or pool_init_fail's message */
 };
 
 /* Begins a run: no result, no message. */

@@ -1,12 +1,14 @@
 /* The scheduler: brings jobs and crew together; the one loop that any waiting thread turns. */
-#ifndef POOL_SCHED_H
-#define POOL_SCHED_H
+#ifndef POOL_SCHEDULER_H
+#define POOL_SCHEDULER_H
 
 #include "crew.h"
 #include "job.h"
 #include "spin.h"
 
 #include <pthread.h>
+
+#define DEPTH_MOST 8192                 /* items waiting at a worker */
 
 struct sched {
     pthread_mutex_t lock;
@@ -41,6 +43,16 @@ int sched_wait(struct sched *sched, sched_ready *ready, void *arg, struct waiter
 
 /* One turn without waiting: hands out and takes what there is. For consumers that find results without waiting. */
 void sched_turn(struct sched *sched, struct job *puller);
+
+/* The parts of a round. Each nonzero: it did something. */
+int sched_hand_out(struct sched *sched);
+int sched_pull(struct sched *sched, struct job *job);       /* job: NULL, or one of this thread's; the lock is given up for its generator */
+int sched_take(struct sched *sched);
+int sched_bury_dead(struct sched *sched);
+void sched_break_off(struct sched *sched);                  /* where the crew is broken: ends all */
+
+/* An item that was handed over and has not started comes back: to be handed over again, or dropped where its job is cut. */
+void sched_give_back(struct sched *sched, struct piece *piece);
 
 /* Cuts a job off: what has not started is dropped; kill: what runs is killed. */
 void sched_cut(struct sched *sched, struct job *job, enum pool_status why, int kill);

@@ -1,0 +1,262 @@
+/* The scheduler's loop.
+ *
+ * Runs in the host, under the pool's lock. There is no service thread: any thread that waits for something turns the loop for all,
+ * and the others sleep until their job has changed or the turn is theirs. A round is: hand out (handout.c), take (settle.c); and if
+ * neither did anything, wait: spinning a moment without the lock, then in poll. The nursery is minded, and the dead are buried and
+ * replaced, whenever poll was left, and every so many rounds that found work.
+ *
+ * Why no wake-up is lost. Workers: the sleeper marks each watched channel, then looks at it once more (channel.h). A thread that posts to a
+ * worker while another sleeps marks that channel itself before it posts. Reports of the nursery and ends of pipes are
+ * descriptors in the poll. Anything else that the sleeper should know of writes to the wake pipe. A thread that stops turning wakes one
+ * of those that wait, which takes over. */
+#include "scheduler.h"
+
+#include "fd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define ROUNDS 64                       /* turns that found work, between two looks at the nursery and the pipes */
+
+/* What a spinning thread last saw of a channel. */
+struct spin_view {
+    struct desk *desk;
+    uint64_t     claim, result_tail, item_stream_head, result_stream_tail;
+};
+
+int sched_init(struct sched *s, unsigned workers, int no_spin)
+{
+    s->wake[0] = s->wake[1] = -1;
+    s->spin.off = no_spin || cpu_affinity() < 2;
+    s->views = calloc(workers ? workers : 1, sizeof *s->views);
+    if (!s->views)
+        return ENOMEM;
+    int r = pthread_mutex_init(&s->lock, NULL);
+    if (!r && (r = waiter_init(&s->waiter)))
+        pthread_mutex_destroy(&s->lock);
+    if (r) {
+        free(s->views);
+        s->views = NULL;
+    }
+    return r ? r : fd_pipe(s->wake, 1);
+}
+
+void sched_fini(struct sched *s)
+{
+    if (!s->views)
+        return;
+    fd_close(&s->wake[0]);
+    fd_close(&s->wake[1]);
+    waiter_fini(&s->waiter);
+    pthread_mutex_destroy(&s->lock);
+    free(s->views);
+}
+
+void sched_add(struct sched *s, struct job *j)
+{
+    j->next = s->jobs;
+    j->before = NULL;
+    if (s->jobs)
+        s->jobs->before = j;
+    s->jobs = j;
+}
+
+void sched_remove(struct sched *s, struct job *j)
+{
+    if (j->before)
+        j->before->next = j->next;
+    else
+        s->jobs = j->next;
+    if (j->next)
+        j->next->before = j->before;
+}
+
+void sched_poke(struct sched *s)
+{
+    atomic_store(&s->poked, 1);
+    if (s->asleep)
+        fd_wake(s->wake[1]);
+}
+
+void sched_give_up(struct sched *s, void *lender, int slot)
+{
+    struct crew_worker *w = lender;
+    (void)s;
+    books_give_up(&w->books, slot);
+}
+
+/* ---- The loop */
+
+static int mind(struct sched *s)
+{
+    int done = crew_mind(&s->crew, clock_now());
+    done |= sched_bury_dead(s);
+    if (done)
+        crew_mind(&s->crew, clock_now());       /* replacements for those just buried */
+    sched_break_off(s);
+    s->rounds = 0;
+    return done;
+}
+
+static void hear(struct sched *s)
+{
+    struct pollfd *polls = s->crew.polls;
+    if (polls[CREW_POLL_WAKE].revents)
+        fd_drain(s->wake[0]);
+    for (unsigned i = 0; i < s->crew.size; i++)
+        if (polls[CREW_POLL_WORKERS + i].revents && polls[CREW_POLL_WORKERS + i].fd >= 0)
+            crew_heard(&s->crew, &s->crew.workers[i]);
+}
+
+/* Listens to all descriptors, until `deadline`. */
+static void listen(struct sched *s, int64_t deadline)
+{
+    int64_t due = crew_deadline(&s->crew);
+    nfds_t count = s->crew.size + CREW_POLL_WORKERS;
+    pthread_mutex_unlock(&s->lock);
+    int n = poll(s->crew.polls, count, clock_poll_ms(due < deadline ? due : deadline));
+    pthread_mutex_lock(&s->lock);
+    if (n > 0)
+        hear(s);
+}
+
+static int one_round(struct sched *s)
+{
+    int done = sched_hand_out(s);
+    done |= sched_take(s);
+    if (done && ++s->rounds >= ROUNDS) {
+        listen(s, 0);
+        mind(s);
+    }
+    return done;
+}
+
+static void view(struct spin_view *v, struct desk *desk)
+{
+    struct claim claim = claim_load(&desk->claim);
+    claim.back = 0;                     /* our own doing */
+    *v = (struct spin_view){desk, claim_encode(claim), atomic_load(&desk->result_tail), atomic_load(&desk->item_stream_head),
+                            atomic_load(&desk->result_stream_tail)};
+}
+
+static int differs(const struct spin_view *v)
+{
+    struct spin_view now;
+    view(&now, v->desk);
+    return now.claim != v->claim || now.result_tail != v->result_tail || now.item_stream_head != v->item_stream_head ||
+           now.result_stream_tail != v->result_stream_tail;
+}
+
+/* Spins without the lock, on a copy of what there is to look at. Nonzero: there is news. */
+static int spin(struct sched *s)
+{
+    struct spin_round round;
+    size_t count = s->crew.watched_count;
+    int news = 0;
+    if (s->spin.off || !count)
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        view(&s->views[i], s->crew.watched[i]->books.channel.desk);
+        if (books_news(&s->crew.watched[i]->books))
+            return 1;
+    }
+    pthread_mutex_unlock(&s->lock);
+    for (spin_begin(&s->spin, &round); !news && spin_on(&s->spin, &round);) {
+        news = atomic_load_explicit(&s->poked, memory_order_relaxed);
+        for (size_t i = 0; i < count && !news; i++)
+            news = differs(&s->views[i]);
+    }
+    pthread_mutex_lock(&s->lock);
+    if (news)
+        spin_paid(&s->spin);
+    return news;
+}
+
+/* Sleeps until something happens or `deadline`. */
+static void rest(struct sched *s, int64_t deadline)
+{
+    int news = atomic_load(&s->poked);
+    s->asleep = 1;
+    for (size_t i = 0; i < s->crew.watched_count; i++)
+        books_sleep(&s->crew.watched[i]->books);
+    for (size_t i = 0; i < s->crew.watched_count; i++)
+        news |= books_news(&s->crew.watched[i]->books);
+    if (!news)
+        listen(s, deadline);
+    s->asleep = 0;
+    for (size_t i = 0; i < s->crew.watched_count; i++)
+        books_awake(&s->crew.watched[i]->books);
+    atomic_store(&s->poked, 0);
+    mind(s);
+}
+
+/* Turns the loop until ready or `deadline`; returns to pull where there is something to pull. */
+static void turn(struct sched *s, sched_ready *ready, void *arg, struct job *puller, int64_t deadline)
+{
+    while (!ready(arg)) {
+        if (one_round(s)) {
+            if (puller && puller->source.pull)
+                return;
+            continue;
+        }
+        if (ready(arg) || spin(s))
+            continue;
+        if (deadline != CLOCK_NEVER && clock_now() >= deadline)
+            return;
+        rest(s, deadline);
+    }
+}
+
+/* Somebody else has to go on. */
+static void pass_on(struct sched *s)
+{
+    if (s->waiter.asleep) {
+        waiter_wake(&s->waiter);
+        return;
+    }
+    for (struct job *j = s->jobs; j; j = j->next) {
+        if (j->waiter.asleep) {
+            waiter_wake(&j->waiter);
+            return;
+        }
+    }
+}
+
+int sched_wait(struct sched *s, sched_ready *ready, void *arg, struct waiter *waiter, struct job *puller, int64_t deadline)
+{
+    for (;;) {
+        int pulled = sched_pull(s, puller);
+        if (ready(arg))
+            break;
+        if (!pulled && deadline != CLOCK_NEVER && clock_now() >= deadline)
+            break;
+        if (s->turning) {
+            if (!pulled && !sched_hand_out(s))        /* whoever turns may be asleep: new work is handed out by its bringer */
+                waiter_sleep(waiter, &s->lock, deadline);
+            continue;
+        }
+        s->turning = 1;
+        turn(s, ready, arg, puller, deadline);
+        s->turning = 0;
+    }
+    if (!s->turning)
+        pass_on(s);
+    return ready(arg);
+}
+
+void sched_turn(struct sched *s, struct job *puller)
+{
+    sched_pull(s, puller);
+    if (s->turning) {
+        sched_hand_out(s);
+        return;
+    }
+    s->turning = 1;
+    if (!one_round(s)) {
+        listen(s, 0);
+        mind(s);
+        one_round(s);
+    }
+    s->turning = 0;
+    pass_on(s);
+}
