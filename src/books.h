@@ -24,7 +24,7 @@ struct post {
     int          eager;                 /* somebody waits for the end of each of its items */
     uint32_t     span_first;            /* as posted: position and index of the first item */
     size_t       span_index;
-    uint64_t     start, end;            /* in the task ring */
+    uint64_t     start;                 /* in the task ring, padding and call included */
     struct task_span *span;             /* in the ring: only its count is ever written again */
     const unsigned char *results;       /* RESULT_PACKED: of the first item left */
 };

@@ -264,16 +264,24 @@ static void bear_all(struct crew *c, int64_t now)
             bear(c, &c->workers[i]);
 }
 
-void crew_ready(struct crew *c, struct crew_worker *w)
+/* Once it has said so itself and its pid is known: the ring is quicker than the nursery's report, and results name the pid. */
+static void enlist(struct crew *c, struct crew_worker *w)
 {
-    w->was_ready = 1;
-    c->failures = 0;
-    if (w->state != WORKER_STARTING)
-        return;                         /* it died or was condemned meanwhile */
+    if (w->state != WORKER_STARTING || !w->was_ready || !w->pid)
+        return;                         /* or it died or was condemned meanwhile */
     w->state = WORKER_READY;
+    crew_unwatch(c, w);
     c->ready++;
     if (c->ready == c->size)
         c->opening = 0;
+}
+
+void crew_ready(struct crew *c, struct crew_worker *w)
+{
+    w->was_ready = 1;
+    w->ready_by = CLOCK_NEVER;
+    c->failures = 0;
+    enlist(c, w);
 }
 
 void crew_unready(struct crew *c, struct crew_worker *w, int code, const char *text)
@@ -370,6 +378,7 @@ static void hear_of(struct crew *c, const struct nursery_report *report)
     switch (report->state) {
     case NURSERY_BORN:
         w->pid = report->pid;
+        enlist(c, w);
         break;
     case NURSERY_UNBORN:
         unready(c, w, WORKER_UNBORN);

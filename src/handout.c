@@ -85,6 +85,13 @@ static struct crew_worker *idle_worker(struct sched *s)
     return NULL;
 }
 
+/* How many a worker should give away: half of what waits. The last one only where another runs: a worker that is just about to claim it would
+ * lose it, and win it back from the next, and so on as long as none of them is quick enough. */
+static uint32_t movable(struct claim claim)
+{
+    return (claim_waiting(claim) + claim.running) / 2;
+}
+
 static struct crew_worker *most_waiting(struct sched *s)
 {
     struct crew_worker *most = NULL;
@@ -93,7 +100,7 @@ static struct crew_worker *most_waiting(struct sched *s)
         struct crew_worker *w = s->crew.watched[i];
         if (w->state != WORKER_READY || w->books.damaged)
             continue;
-        uint32_t n = claim_waiting(claim_load(&w->books.channel.desk->claim));
+        uint32_t n = movable(claim_load(&w->books.channel.desk->claim));
         if (n > waiting && n <= books_outstanding(&w->books)) {
             waiting = n;
             most = w;
@@ -111,7 +118,7 @@ static int even_out(struct sched *s, struct crew_worker *idle)
         return 0;
     struct job *j = last->owner;
     size_t room = books_room(&idle->books, &j->call, last->size);
-    size_t half = (claim_waiting(claim_load(&from->books.channel.desk->claim)) + 1) / 2;
+    size_t half = movable(claim_load(&from->books.channel.desk->claim));
     if (books_take_back(&from->books, half < room ? half : room, &piece)) {
         if (from->books.damaged)
             crew_condemn(&s->crew, from, POOL_CRASHED, "its channel was written over");

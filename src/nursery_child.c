@@ -202,25 +202,23 @@ static int obey(struct nursery_child *child, const struct nursery_order *order, 
     return 0;
 }
 
-/* All orders that have come. Nonzero: there will be no more. */
+/* One order, no more: a birth takes as long as a fork, and the host's end must not wait behind all that are queued. Nonzero: there
+ * will be no more. */
 static int listen_up(struct nursery_child *child)
 {
     struct nursery_order order;
     int pipes[FD_MAX], error;
 
-    for (;;) {
-        memset(&order, 0, sizeof order);        /* kind 0 if nothing is received into it */
-        error = fd_recv(child->socket, &order, sizeof order, pipes);
-        if (error == EAGAIN || error == EWOULDBLOCK)
-            return 0;
-        if (error && error != EBADMSG)          /* EBADMSG: the order may be whole but for its descriptors, see cradles_bear */
-            return 1;
-        error = obey(child, &order, pipes);
-        fd_close(&pipes[0]);
-        fd_close(&pipes[1]);
-        if (error)
-            return 1;
-    }
+    memset(&order, 0, sizeof order);            /* kind 0 if nothing is received into it */
+    error = fd_recv(child->socket, &order, sizeof order, pipes);
+    if (error == EAGAIN || error == EWOULDBLOCK)
+        return 0;
+    if (error && error != EBADMSG)              /* EBADMSG: the order may be whole but for its descriptors, see cradles_bear */
+        return 1;
+    error = obey(child, &order, pipes);
+    fd_close(&pipes[0]);
+    fd_close(&pipes[1]);
+    return error;
 }
 
 /* ---- The loop ---- */

@@ -210,7 +210,6 @@ int books_post(struct books *b, const struct call_definition *call, const struct
     span->at = post->slot >= 0 ? (uint64_t)post->slot : 0;
     span->results = results;
     b->task_tail = frame_commit(&b->channel.tasks, b->task_tail, TASK_SPAN, post->first, sizeof *span + body);
-    post->end = b->task_tail;
     post->span = span;
     post->results = at + results;
     b->calls[number].posts++;
@@ -308,6 +307,6 @@ void books_retire(struct books *b)
         b->item_slots &= ~(1u << post->slot);
     free(post->piece.owned);
     b->calls[post->call].posts--;
-    b->task_head = post->end;
+    b->task_head = post->start;         /* not its end: the worker looks at its count once more when it goes on to the next */
     b->post_head++;
 }

@@ -199,7 +199,7 @@ static void turn(struct sched *s, sched_ready *ready, void *arg, struct job *pul
                 return;
             continue;
         }
-        if (ready(arg) || spin(s))
+        if (ready(arg) || (!atomic_load(&s->poked) && spin(s)))      /* a poke is settled by rest() alone: it also minds the nursery */
             continue;
         if (deadline != CLOCK_NEVER && clock_now() >= deadline)
             return;

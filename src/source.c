@@ -198,12 +198,14 @@ int source_return(struct source *s, const struct piece *piece)
         return ENOMEM;
     if (back.source_keeps) {
         back.data = kept(s, back.index);
-    } else if (!back.owned && back.size) {
-        back.owned = malloc(back.size);     /* a generator's piece is one item */
-        if (!back.owned)
-            return ENOMEM;
-        memcpy(back.owned, back.data, back.size);
-        back.data = back.owned;
+    } else {
+        if (!back.owned && back.size) {
+            back.owned = malloc(back.size); /* a generator's piece is one item */
+            if (!back.owned)
+                return ENOMEM;
+            memcpy(back.owned, back.data, back.size);
+        }
+        back.data = back.owned;             /* not where a worker had its copy: that is written over */
     }
     size_t at = s->returned_count++;
     for (; at && s->returned[at - 1].index < back.index; at--)

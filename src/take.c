@@ -87,8 +87,8 @@ int books_look(struct books *b)
     uint64_t tail = atomic_load_explicit(&b->channel.desk->result_tail, memory_order_acquire);
     if (!claim_plausible(&b->claim, seen) || tail - b->result_next > CHANNEL_RESULTS)
         return damage(b);
-    if (b->feed.active && seen.front != b->feed.position)
-        return damage(b);           /* it went on without what it had asked for */
+    if (b->feed.active && (seen.front != b->feed.position || !seen.running))
+        return damage(b);           /* it went on without what it had asked for, which may not be there much longer */
     int moved = pump(b);
     b->claim = seen;
     b->result_tail = tail;
@@ -117,6 +117,7 @@ static void settle(struct books *b, struct post *post, size_t count, struct even
     post->piece.index += count;
     post->piece.count -= count;
     post->first = claim_add(post->first, (uint32_t)count);
+    post->results += b->calls[post->call].definition.mode == RESULT_PACKED ? count * b->calls[post->call].definition.out_size : 0;
     b->taken = claim_add(b->taken, (uint32_t)count);
     b->eager -= post->eager ? (uint32_t)count : 0;
 }
@@ -124,11 +125,10 @@ static void settle(struct books *b, struct post *post, size_t count, struct even
 static int take_run(struct books *b, struct post *post, size_t count, struct event *e)
 {
     const struct call_definition *call = &b->calls[post->call].definition;
-    settle(b, post, count, e);
     e->kind = EVENT_RUN;
     e->size = call->mode == RESULT_PACKED ? call->out_size : 0;
     e->data = call->mode == RESULT_PACKED ? post->results : NULL;
-    post->results += count * e->size;
+    settle(b, post, count, e);
     books_retire(b);
     return 1;
 }
@@ -229,11 +229,15 @@ static int begin_feed(struct books *b, const void *from, size_t size, uint32_t f
 
 static int feed_context(struct books *b, const struct frame *frame)
 {
-    if (frame->tag >= CHANNEL_CALLS || !b->calls[frame->tag].known || !b->calls[frame->tag].posts || b->feed.active)
-        return damage(b);
+    struct claim now = claim_load(&b->channel.desk->claim);
+    if (now.front != b->claim.front || now.running != b->claim.running)
+        return 0;                   /* asked for by what was claimed after our look */
+    struct post *post = now.running ? books_post_of(b, claim_finished(now)) : NULL;
+    if (!post || post->call != frame->tag || b->feed.active)
+        return damage(b);           /* only what runs keeps its context where it is */
     skip(b, frame);
     const struct call_definition *call = &b->calls[frame->tag].definition;
-    return begin_feed(b, call->common, call->common_size, claim_load(&b->channel.desk->claim).front);
+    return begin_feed(b, call->common, call->common_size, now.front);
 }
 
 static int feed_item(struct books *b, const struct frame *frame)

@@ -125,19 +125,33 @@ static void learn_call(struct worker *w, const struct frame *frame)
 static void enter_span(struct worker *w, const struct frame *frame)
 {
     const struct task_span *span = frame->payload;
-    if (frame->size < sizeof *span || span->call >= CHANNEL_CALLS)
+    if (frame->size < sizeof *span)
+        worker_damaged();
+    w->head = (struct worker_span){atomic_load_explicit(&span->count, memory_order_relaxed), span->call, span->place, span->index,
+                                   span->item_size, span->at, span->results};
+    if (w->head.call >= CHANNEL_CALLS)
         worker_damaged();
     w->span = span;
     w->span_first = frame->tag;
     w->span_size = frame->size - sizeof *span;
-    w->call = &w->calls[span->call];
+    w->call = &w->calls[w->head.call];
+}
+
+static int in_current_span(const struct worker *w, uint32_t position)
+{
+    if (!w->span)
+        return 0;
+    uint32_t count = atomic_load_explicit(&w->span->count, memory_order_relaxed);
+    if (count > w->head.count)
+        worker_damaged();
+    return claim_distance(w->span_first, position) < count;
 }
 
 /* Goes on in the task ring to the span that has the claimed position. The caller writes no further frame into what was not
  * claimed yet, and lowers a count only before it publishes positions beyond it, so what is read here stands still. */
 static void find_span(struct worker *w, uint32_t position)
 {
-    while (!w->span || claim_distance(w->span_first, position) >= atomic_load_explicit(&w->span->count, memory_order_relaxed)) {
+    while (!in_current_span(w, position)) {
         struct frame frame;
         if (frame_peek(&w->channel.tasks, &w->cursor, w->cursor + CHANNEL_TASKS, &frame) != FRAME_WHOLE)
             worker_damaged();
@@ -169,20 +183,22 @@ static void read_stream(struct worker *w, enum tell_kind need, uint32_t tag, voi
 static const void *find_item(struct worker *w, uint32_t position, size_t size)
 {
     uint64_t nth = claim_distance(w->span_first, position);
-    switch (w->span->place) {
+    switch (w->head.place) {
     case PLACE_INLINE:
         if (size && nth >= w->span_size / size)
             worker_damaged();
         return (const char *)(w->span + 1) + nth * size;
     case PLACE_LANE:
-        if (w->span->at >= CHANNEL_LANE_SLOTS || size > w->channel.slot_size)
+        if (w->head.at >= CHANNEL_LANE_SLOTS || size > w->channel.slot_size)
             worker_damaged();
-        return w->channel.item_slots + w->span->at * w->channel.slot_size;
-    default:
+        return w->channel.item_slots + w->head.at * w->channel.slot_size;
+    case PLACE_STREAM:
         w->item = malloc(size);
         if (w->item)
             read_stream(w, TELL_NEED_ITEM, position, w->item, size);
         return w->item;
+    default:
+        worker_damaged();
     }
 }
 
@@ -201,12 +217,12 @@ static int run_item(struct worker *w, uint32_t position)
     }
     if (call->common_size && !call->common)
         return pool_fail(task, -1, "the worker has no memory for the call's common context of %zu bytes", call->common_size);
-    size_t size = (size_t)w->span->item_size;
+    size_t size = (size_t)w->head.item_size;
     task->in = find_item(w, position, size);
     if (!task->in)
         return pool_fail(task, -1, "the worker has no memory for an item of %zu bytes", size);
     task->in_size = size;
-    task->index = (size_t)w->span->index + claim_distance(w->span_first, position);
+    task->index = (size_t)w->head.index + claim_distance(w->span_first, position);
     task->common = call->common;
     task->common_size = call->common_size;
     return call->fn(task);

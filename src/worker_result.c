@@ -182,7 +182,7 @@ static size_t room_size(const struct worker *w)
 static void *take_span(struct worker *w, size_t size)
 {
     uint64_t nth = claim_distance(w->span_first, w->position);
-    uint64_t at = w->span->results + nth * size;
+    uint64_t at = w->head.results + nth * size;
     if (at > w->span_size || size > w->span_size - at)
         worker_damaged();
     return (char *)(uintptr_t)(w->span + 1) + at;

@@ -18,6 +18,13 @@ struct worker_call {
     int      unread;        /* the context is still to come, through the stream */
 };
 
+/* A span's header as it was when the worker came to it. */
+struct worker_span {
+    uint32_t count;
+    uint16_t call, place;
+    uint64_t index, item_size, at, results;
+};
+
 struct worker {
     struct task_run run;                /* first: a task's run is its worker */
     struct channel  channel;
@@ -28,7 +35,8 @@ struct worker {
     struct spin     spin;
 
     uint64_t        cursor;             /* in the task ring: behind the frame last read */
-    const struct task_span *span;       /* the current one, in the ring */
+    const struct task_span *span;       /* the current one, in the ring; only its count is read there again, and the rest was */
+    struct worker_span head;            /*   copied before any of its items ran: those may have written over it since */
     uint32_t        span_first;
     uint64_t        span_size;          /* bytes of items and results behind it */
     struct worker_call *call;           /* the current span's */
