@@ -160,7 +160,7 @@ POOL_API struct pool *pool_create(const struct pool_options *options);
 
 /* Ends the pool: drops what has not run, gives what runs a short grace (finalizers run), then kills. Afterwards nothing is
  * left of the workers nor of what they forked. Calls still open in other threads end CANCELLED; handles stay readable and
- * must still be freed. NULL is fine. Blocks for the grace (a second) at most.
+ * must still be freed. NULL is fine. Blocks for the grace (a second) at most, and until kills have taken effect.
  * Python: Pool.terminate() and the garbage collector, which never run finalizers. */
 POOL_API void pool_destroy(struct pool *pool);
 

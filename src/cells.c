@@ -55,7 +55,7 @@ static void copy_text(struct cell *cell, const char *text)
     cell->result.message = own ? own : "";
 }
 
-/* Nonzero: the place is borrowed. */
+/* 1: the place is borrowed; -1: no memory. */
 static int copy_data(struct cell *cell, const struct ending *e)
 {
     struct pool_result *r = &cell->result;
@@ -83,7 +83,7 @@ static int copy_data(struct cell *cell, const struct ending *e)
         r->code = -1;
         r->message = "no memory in the host for its result";
     }
-    return 0;
+    return own ? 0 : -1;
 }
 
 int cells_fill(struct cells *c, const struct ending *e)

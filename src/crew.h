@@ -28,6 +28,7 @@ struct crew_worker {
     int               wait_status;      /* DEAD */
     int               was_ready;        /* DEAD: its initializer had been done */
     enum pool_status  verdict;          /* what its running item ends as when it dies */
+    int               told;             /* why it did not become ready was told before its death */
     const char       *reason;           /* why it was condemned, in words; NULL: it was not */
     int64_t           born_at;          /* UNBORN: when to try (again) */
     int64_t           ready_by;         /* STARTING: deadline of the initializer */
@@ -48,6 +49,7 @@ struct crew {
     unsigned            ready;          /* workers in that state */
     unsigned            alive;          /* workers that may have a process */
     unsigned            failures;       /* births that failed in a row */
+    unsigned            idle_deaths;    /* workers in a row that died ready, but before they had ended anything */
     int                 leaving;        /* nobody is replaced any more */
     int                 opening;        /* the first birth that fails is one too many */
     int                 broken;         /* an errno: it cannot go on, and why: */
@@ -82,6 +84,9 @@ const char *crew_epitaph(const struct crew_worker *worker, char *text, size_t si
 /* Workers to be looked at: those with items, or starting. */
 void crew_watch(struct crew *crew, struct crew_worker *worker);
 void crew_unwatch(struct crew *crew, struct crew_worker *worker);
+
+/* Closes what the host has of a worker's pipes. */
+void crew_close_pipes(struct crew *crew, struct crew_worker *worker);
 
 /* After poll: a result pipe has something. Its end condemns the worker. */
 void crew_heard(struct crew *crew, struct crew_worker *worker);

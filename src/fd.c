@@ -272,9 +272,9 @@ int fd_wake(int fd)
 {
     ssize_t n;
 
-    do
+    do                                  /* ENOMEM: no page for the pipe just now. Who is not woken sleeps for ever */
         n = write(fd, "", 1);
-    while (n < 0 && errno == EINTR);
+    while (n < 0 && (errno == EINTR || errno == ENOMEM));
     return n >= 0 || errno == EAGAIN || errno == EWOULDBLOCK ? 0 : errno;
 }
 

@@ -135,7 +135,7 @@ int sched_hand_out(struct sched *s)
     int done = 0;
     for (struct job *j = s->jobs; j; j = j->next)
         done |= offer(s, j);
-    while (s->crew.watched_count > 1 && (idle = idle_worker(s)) && even_out(s, idle))
+    while (s->crew.watched_count && (idle = idle_worker(s)) && even_out(s, idle))
         done = 1;
     return done;
 }

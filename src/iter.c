@@ -65,8 +65,10 @@ static void start(struct pool *pool, struct pool_iter *it)
     it->forks = pool->forks;
     it->credit_full = 1;
     pool->handles++;
-    if (pool->serial)
+    if (pool->serial) {
+        job_check_end(&it->job);
         return;
+    }
     if (it->job.call.common_size)
         it->job.call.common_id = ++s->next_common_id;
     it->busy = 1;
@@ -182,11 +184,21 @@ static struct cell *turn(struct pool_iter *it, double seconds)
     return cell;
 }
 
+/* What is left when the pool is destroyed is not run. */
 static struct cell *run_serially(struct pool_iter *it)
 {
+    struct pool *pool = it->pool;
     struct cell *cell;
-    while (!(cell = cells_front(&it->job.cells)) && !it->job.ended)
-        serial_run_next(it->pool->serial, &it->job);
+    pthread_mutex_lock(&pool->sched.lock);
+    pool->callers++;
+    while (!(cell = cells_front(&it->job.cells)) && !it->job.ended) {
+        if (pool->sched.closed)
+            job_cut(&it->job, pool->sched.closed, 1);
+        pthread_mutex_unlock(&pool->sched.lock);
+        serial_run_next(pool->serial, &it->job);
+        pthread_mutex_lock(&pool->sched.lock);
+    }
+    pool_leave(pool);
     return cell;
 }
 

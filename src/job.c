@@ -130,6 +130,24 @@ static void put_in_array(struct job *j, const struct ending *e)
     }
 }
 
+/* A result for which the list has no memory is a failure like others. */
+static void put_in_list(struct job *j, const struct ending *e)
+{
+    struct ending end = *e;
+    if (list_put(j->list, e)) {
+        job_cut(j, POOL_NO_MEMORY, 1);
+        return;
+    }
+    const struct pool_result *r = pool_results_at(j->list, e->index);
+    if (e->status == POOL_OK && r->status != POOL_OK) {
+        end.status = r->status;
+        end.code = r->code;
+        end.text = r->message;
+    }
+    if (end.status)
+        fail(j, &end);
+}
+
 static int put(struct job *j, const struct ending *e)
 {
     if (j->abandoned) {
@@ -142,18 +160,17 @@ static int put(struct job *j, const struct ending *e)
         free(e->owned);
         return 0;
     case JOB_LIST:
-        if (e->status)
-            fail(j, e);
-        if (list_put(j->list, e))
-            job_cut(j, POOL_NO_MEMORY, 1);
+        put_in_list(j, e);
         return 0;
     case JOB_ITER:
         if (e->status)
             fail(j, e);
         j->result_size = e->size > j->result_size ? e->size : j->result_size - j->result_size / 8 + e->size / 8;
         int kept = cells_fill(&j->cells, e);
+        if (kept < 0 && j->fail_fast)
+            job_cut(j, POOL_FAILED, 1);
         waiter_wake(&j->waiter);
-        return kept;
+        return kept > 0;
     }
     return 0;
 }
@@ -171,25 +188,34 @@ void job_settle_run(struct job *j, size_t index, size_t count, const void *data,
         memcpy(j->out + index * j->out_size, data, count * j->out_size);
 }
 
-void job_source_failed(struct job *j, int code)
+static void tell_source_failed(struct job *j)
 {
     char text[80];
-    snprintf(text, sizeof text, "the generator of the items failed with code %d", code);
+    snprintf(text, sizeof text, "the generator of the items failed with code %d", j->source_code);
+    struct ending e = {.index = j->source.count, .status = POOL_SOURCE_FAILED, .code = j->source_code, .slot = -1, .text = text};
+    if (j->kind == JOB_MAP)
+        note_failure(j, &e);            /* the highest index: any failed item comes before it */
+    else
+        put(j, &e);
+}
+
+void job_source_failed(struct job *j, int code)
+{
     j->source.pull = NULL;
     j->source_failed = 1;
     j->source_code = code;
-    struct ending e = {.index = j->source.count, .status = POOL_SOURCE_FAILED, .code = code, .slot = -1, .text = text};
-    if (j->kind == JOB_MAP) {
-        note_failure(j, &e);            /* the highest index: any failed item comes before it */
-        return;
-    }
-    put(j, &e);
+    if (j->kind != JOB_ITER || j->cells.ordered)
+        tell_source_failed(j);          /* else as the last of all, at the end */
+    else if (j->fail_fast)
+        job_cut(j, POOL_SOURCE_FAILED, 1);
 }
 
 int job_check_end(struct job *j)
 {
     if (j->ended || j->outstanding || source_left(&j->source) || !source_known(&j->source))
         return j->ended;
+    if (j->source_failed && j->kind == JOB_ITER && !j->cells.ordered)
+        tell_source_failed(j);
     j->ended = 1;
     if (j->kind == JOB_LIST)
         list_close(j->list, j->source.total, job_status(j));

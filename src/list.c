@@ -5,6 +5,8 @@
  * allocations. A large result has a block of its own. */
 #include "list.h"
 
+#include "forks.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +22,10 @@ struct block {
 
 struct pool_results *list_create(void)
 {
-    return calloc(1, sizeof(struct pool_results));
+    struct pool_results *list = calloc(1, sizeof *list);
+    if (list)
+        list->forks = forks_count;
+    return list;
 }
 
 static struct block *add_block(struct pool_results *list, size_t size)
@@ -153,7 +158,7 @@ enum pool_status pool_results_status(const struct pool_results *results)
 
 void pool_results_free(struct pool_results *results)
 {
-    if (!results)
+    if (!results || results->forks != forks_count)
         return;
     for (struct block *block = results->blocks, *next; block; block = next) {
         next = block->next;

@@ -9,6 +9,7 @@ struct pool_results {
     size_t              count, room;
     struct block       *blocks;         /* memory of data and messages */
     enum pool_status    status;
+    unsigned            forks;          /* forks_count of its process: elsewhere nothing is freed */
 };
 
 struct pool_results *list_create(void);

@@ -205,6 +205,8 @@ void pool_leave(struct pool *p)
 {
     p->callers--;
     waiter_wake(&p->sched.waiter);
+    if (p->sched.closed)
+        sched_poke(&p->sched);          /* pool_destroy, which waits for this, may be the one that turns the loop */
     pthread_mutex_unlock(&p->sched.lock);
 }
 
@@ -297,10 +299,13 @@ void pool_destroy(struct pool *p)
     }
     pthread_mutex_lock(&p->sched.lock);
     p->callers++;
-    if (p->serial)
+    if (p->serial) {
         sched_close(&p->sched, POOL_CANCELLED, 0);
-    else
+        while (!is_alone(p))
+            waiter_sleep(&p->sched.waiter, &p->sched.lock, CLOCK_NEVER);
+    } else {
         end_crew(p);
+    }
     strike_off(p);
     serial_close(p->serial);
     p->callers--;

@@ -89,10 +89,12 @@ void sched_give_up(struct sched *s, void *lender, int slot)
 
 static int mind(struct sched *s)
 {
-    int done = crew_mind(&s->crew, clock_now());
-    done |= sched_bury_dead(s);
-    if (done)
-        crew_mind(&s->crew, clock_now());       /* replacements for those just buried */
+    int done = 0, more;
+    do {                /* until nothing is heard: a death that came with the look for replacements would wake nobody any more */
+        more = crew_mind(&s->crew, clock_now());
+        more |= sched_bury_dead(s);
+        done |= more;
+    } while (more);
     sched_break_off(s);
     s->rounds = 0;
     return done;

@@ -116,10 +116,13 @@ static void run(struct pool *pool, struct job *job)
 {
     struct sched *s = &pool->sched;
     if (pool->serial) {
-        pthread_mutex_unlock(&s->lock);
-        while (serial_run_next(pool->serial, job) || !job->ended)
-            ;
-        pthread_mutex_lock(&s->lock);
+        for (int more = 1; more;) {
+            if (s->closed)
+                job_cut(job, s->closed, 1);
+            pthread_mutex_unlock(&s->lock);
+            more = serial_run_next(pool->serial, job) || !job->ended;
+            pthread_mutex_lock(&s->lock);
+        }
         return;
     }
     if (job->call.common_size)

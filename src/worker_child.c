@@ -193,7 +193,7 @@ static const void *find_item(struct worker *w, uint32_t position, size_t size)
             worker_damaged();
         return w->channel.item_slots + w->head.at * w->channel.slot_size;
     case PLACE_STREAM:
-        w->item = malloc(size);
+        w->item = size < SIZE_MAX - 64 ? aligned_alloc(64, (size + 63) & ~(size_t)63) : NULL;      /* as array items are promised to be */
         if (w->item)
             read_stream(w, TELL_NEED_ITEM, position, w->item, size);
         return w->item;

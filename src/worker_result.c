@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "worker_result.h"
 
+#include "forks.h"
 #include "worker_child.h"
 
 #include <errno.h>
@@ -192,6 +193,8 @@ static int make_room(struct task_run *run, size_t size)
 {
     struct worker *w = (struct worker *)(void *)run;
     struct task_room *room = &run->room;
+    if (forks_count != w->forks)
+        return -1;              /* a child that the task forked: the place is its parent's */
     give_back_lane(w);
     *room = (struct task_room){.size = size};
     if (in_span(w, size)) {

@@ -1,0 +1,265 @@
+/* No item that has not started waits behind a slow one while a worker is idle, and what is finished is delivered at once, though its worker is
+ * deep in the next item.
+ *
+ * The slow item is as slow as can be: it ends only once all others have ended, or have been delivered. A pool that lets one of them wait behind it
+ * does not end at all. */
+#define _GNU_SOURCE
+#include "ledger.h"
+
+#include <stdlib.h>
+
+enum { ITEMS = 5000 };
+
+static const size_t chunks[] = { 0, 1, 64, 4096 };
+
+static void set_slow(unsigned which, size_t index)
+{
+    atomic_store(&ledger->pid[which], (int)index + 1);
+}
+
+static int is_slow(const struct pool_task *task)
+{
+    unsigned i;
+
+    for (i = 0; i < 3; i++)
+        if (atomic_load(&ledger->pid[i]) == (int)task->index + 1)
+            return 1;
+    return 0;
+}
+
+/* ---- Until all others are delivered */
+
+static int slow_until_the_gate(struct pool_task *task)
+{
+    if (is_slow(task))
+        wait_for_gate();
+    return answer(task);
+}
+
+static void all_others_come_first(struct pool_items items, size_t count, size_t chunk, size_t slow)
+{
+    struct pool_call call = { .chunk = chunk, .window = count };
+    struct pool *pool = make_pool(2);
+    struct end *ends = calloc(count, sizeof *ends);
+    struct pool_iter *iter;
+    size_t i;
+
+    assert_non_null(ends);
+    ledger_clear(NULL);
+    set_slow(0, slow);
+    iter = pool_imap_unordered(pool, slow_until_the_gate, items, &call);
+    assert_non_null(iter);
+    for (i = 0; i < count - 1; i++)
+        assert_int_equal(collect_one(iter, ends, count), 1);
+    assert_int_equal(ends[slow].times, 0);
+    atomic_store(&ledger->open, 1);
+    collect(iter, ends, count);
+    for (i = 0; i < count; i++)
+        assert_good(&ends[i], i);
+    free(ends);
+    pool_destroy(pool);
+}
+
+static void at_each_chunk(size_t slow)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof chunks / sizeof *chunks; i++)
+        all_others_come_first(pool_range(ITEMS), ITEMS, chunks[i], slow);
+}
+
+static void first_item_slow(void **state)
+{
+    (void)state;
+    at_each_chunk(0);
+}
+
+static void middle_item_slow(void **state)
+{
+    (void)state;
+    at_each_chunk(ITEMS / 2);
+}
+
+static void last_item_slow(void **state)
+{
+    (void)state;
+    at_each_chunk(ITEMS - 1);
+}
+
+static void large_items(void **state)
+{
+    enum { SIZE = 64 << 10, COUNT = 40 };
+    unsigned char *items = calloc(COUNT, SIZE);
+
+    (void)state;
+    assert_non_null(items);
+    all_others_come_first(pool_array(items, COUNT, SIZE), COUNT, 0, 0);
+    all_others_come_first(pool_array(items, COUNT, SIZE), COUNT, 64, 0);
+    free(items);
+}
+
+static int next_number(void *cursor, struct pool_bytes *item)
+{
+    long *next = cursor;
+
+    if (*next == 1000)
+        return 0;
+    ++*next;
+    *item = (struct pool_bytes){ next, sizeof *next };
+    return 1;
+}
+
+static void generated_items(void **state)
+{
+    long next = 0;
+
+    (void)state;
+    all_others_come_first(pool_generator(next_number, &next), 1000, 64, 0);
+}
+
+/* ---- Until all others have run, in a map */
+
+static int slow_until_the_others_ran(struct pool_task *task)
+{
+    int last = atomic_load(&ledger->fail);
+
+    if (!is_slow(task))
+        atomic_fetch_add(&ledger->received, 1);
+    else
+        while (atomic_load(&ledger->received) < (unsigned)last)
+            nap();
+    return answer(task);
+}
+
+static void map_with_slow(unsigned workers, unsigned slow, size_t chunk)
+{
+    static long values[ITEMS];
+    struct pool_call call = { .chunk = chunk };
+    struct pool *pool = make_pool(workers);
+    size_t i;
+
+    ledger_clear(NULL);
+    atomic_store(&ledger->fail, (int)(ITEMS - slow));
+    for (i = 0; i < slow; i++)
+        set_slow((unsigned)i, i * 7);
+    assert_int_equal(pool_map(pool, slow_until_the_others_ran, pool_range(ITEMS), values, sizeof *values, &call), POOL_OK);
+    for (i = 0; i < ITEMS; i++)
+        assert_int_equal(values[i], value_of(i));
+    pool_destroy(pool);
+}
+
+static void a_map_at_each_chunk(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof chunks / sizeof *chunks; i++)
+        map_with_slow(2, 1, chunks[i]);
+}
+
+static void one_worker_of_four_does_all_the_rest(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof chunks / sizeof *chunks; i++)
+        map_with_slow(4, 3, chunks[i]);
+}
+
+static void another_call_does_not_wait(void **state)
+{
+    struct pool *pool = make_pool(2);
+    struct pool_iter *iter;
+    struct end end = {0};
+
+    (void)state;
+    set_slow(0, 0);
+    iter = begin(pool, slow_until_the_gate, 1, 0);
+    assert_works(pool);
+    atomic_store(&ledger->open, 1);
+    collect(iter, &end, 1);
+    assert_good(&end, 0);
+    pool_destroy(pool);
+}
+
+/* ---- Delivered while the next one runs */
+
+static int waits_for_delivery_of_the_one_before(struct pool_task *task)
+{
+    while (atomic_load(&ledger->received) < task->index)
+        nap();
+    if (atomic_load(&ledger->fail)) {           /* a size, for large results */
+        void *out = pool_out(task, (size_t)atomic_load(&ledger->fail));
+
+        if (!out)
+            return 1;
+        memset(out, 1, (size_t)atomic_load(&ledger->fail));
+        return 0;
+    }
+    return answer(task);
+}
+
+static void each_is_delivered_before_the_next_ends(size_t count, size_t chunk, int size)
+{
+    struct pool_call call = { .chunk = chunk };
+    struct pool *pool = make_pool(1);
+    struct pool_iter *iter;
+    const struct pool_result *r;
+    size_t i;
+
+    ledger_clear(NULL);
+    atomic_store(&ledger->fail, size);
+    iter = pool_imap(pool, waits_for_delivery_of_the_one_before, pool_range(count), &call);
+    assert_non_null(iter);
+    for (i = 0; i < count; i++) {
+        r = pool_next_timeout(iter, PATIENCE);
+        if (!r)
+            fail_msg("result %zu did not come", i);
+        assert_int_equal(r->index, i);
+        assert_int_equal(r->status, POOL_OK);
+        atomic_fetch_add(&ledger->received, 1);
+    }
+    assert_null(pool_next_timeout(iter, PATIENCE));
+    pool_iter_free(iter);
+    pool_destroy(pool);
+}
+
+static void small_results_are_delivered_at_once(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof chunks / sizeof *chunks; i++)
+        each_is_delivered_before_the_next_ends(100, chunks[i], 0);
+}
+
+static void large_results_are_delivered_at_once(void **state)
+{
+    (void)state;
+    each_is_delivered_before_the_next_ends(20, 8, 100000);
+}
+
+static void results_larger_than_the_lane_are_delivered_at_once(void **state)
+{
+    (void)state;
+    each_is_delivered_before_the_next_ends(3, 8, 9 << 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORY(first_item_slow),
+        STORY(middle_item_slow),
+        STORY(last_item_slow),
+        STORY(large_items),
+        STORY(generated_items),
+        STORY(a_map_at_each_chunk),
+        STORY(one_worker_of_four_does_all_the_rest),
+        STORY(another_call_does_not_wait),
+        STORY(small_results_are_delivered_at_once),
+        STORY(large_results_are_delivered_at_once),
+        STORY(results_larger_than_the_lane_are_delivered_at_once),
+    };
+
+    return cmocka_run_group_tests(tests, ledger_setup, ledger_teardown);
+}

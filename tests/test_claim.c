@@ -1,0 +1,362 @@
+/* The claim word: whatever the order in which worker and caller act on it, each position goes to exactly one of them, once; and what
+ * neither can have done is not believed. */
+#define _GNU_SOURCE
+#include "check.h"
+#include "claim.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static claim_word word;
+
+static void set(struct claim c)
+{
+    atomic_store(&word, claim_encode(c));
+}
+
+/* ---- The word itself */
+
+static void a_claim_is_decoded_as_it_was_encoded(void **state)
+{
+    (void)state;
+    const uint32_t positions[] = {0, 1, 2, 0x3fffffff, CLAIM_MASK - 1, CLAIM_MASK};
+    for (unsigned i = 0; i < 6 * 6 * 4; i++) {
+        struct claim c = {positions[i % 6], positions[i / 6 % 6], i / 36 % 2, i / 72};
+        struct claim d = claim_decode(claim_encode(c));
+        assert_int_equal(c.front, d.front);
+        assert_int_equal(c.back, d.back);
+        assert_int_equal(c.running, d.running);
+        assert_int_equal(c.closed, d.closed);
+    }
+}
+
+static void positions_run_over(void **state)
+{
+    (void)state;
+    assert_int_equal(claim_add(CLAIM_MASK, 1), 0);
+    assert_int_equal(claim_distance(CLAIM_MASK, 2), 3);
+    assert_int_equal(claim_finished((struct claim){.front = 0, .running = 1}), CLAIM_MASK);
+    assert_int_equal(claim_waiting((struct claim){.front = CLAIM_MASK, .back = 4}), 5);
+}
+
+static void a_new_word_has_nothing(void **state)
+{
+    (void)state;
+    struct claim mine = {0};
+    set((struct claim){7, 9, 1, 1});
+    claim_reset(&word);
+    assert_int_equal(claim_next(&word, &mine), CLAIM_EMPTY);
+}
+
+static void the_last_item_is_finished_though_nothing_waits(void **state)
+{
+    (void)state;
+    struct claim mine = {.front = 5, .running = 1};
+    set((struct claim){.front = 5, .back = 5, .running = 1});
+    assert_int_equal(claim_next(&word, &mine), CLAIM_EMPTY);
+    assert_int_equal(claim_load(&word).running, 0);
+    assert_int_equal(claim_finished(claim_load(&word)), 5);
+}
+
+static void a_closed_word_gives_nothing_but_finishes(void **state)
+{
+    (void)state;
+    struct claim mine = {.front = 5, .running = 1};
+    set((struct claim){.front = 5, .back = 8, .running = 1, .closed = 1});
+    assert_int_equal(claim_next(&word, &mine), CLAIM_CLOSED);
+    assert_int_equal(claim_finished(claim_load(&word)), 5);
+    assert_int_equal(claim_waiting(claim_load(&word)), 3);
+}
+
+/* ---- All orders of whole steps, against a plain deque of numbered items */
+
+enum { DEPTH = 7, ITEMS = 2 * DEPTH };
+
+struct play {
+    uint64_t     word;
+    struct claim mine, books;
+    int          deque[ITEMS], count;           /* items that wait */
+    int          items, running, closed;        /* how many were made; which one runs, or -1 */
+    char         claimed[ITEMS], back[ITEMS];
+};
+
+static unsigned long schedules;
+
+static void worker_steps(struct play *p)
+{
+    enum claim_step step = claim_next(&word, &p->mine);
+    assert_int_equal(step, p->closed ? CLAIM_CLOSED : p->count ? CLAIM_GOT : CLAIM_EMPTY);
+    p->running = -1;
+    if (step != CLAIM_GOT)
+        return;
+    p->running = p->deque[0];
+    p->claimed[p->running]++;
+    memmove(p->deque, p->deque + 1, (size_t)--p->count * sizeof *p->deque);
+}
+
+static void caller_appends(struct play *p, int n)
+{
+    assert_int_equal(claim_append(&word, &p->books, (uint32_t)n), 0);
+    while (n--)
+        p->deque[p->count++] = p->items++;
+}
+
+static void caller_takes_back(struct play *p, int want)
+{
+    uint32_t taken = 77;
+    assert_int_equal(claim_take_back(&word, &p->books, (uint32_t)want, &taken), 0);
+    assert_int_equal(taken, want < p->count ? want : p->count);
+    while (taken--)
+        p->back[p->deque[--p->count]]++;
+}
+
+static void caller_closes(struct play *p)
+{
+    assert_int_equal(claim_close(&word, &p->books), 0);
+    p->closed = 1;
+}
+
+static void look(struct play *p, uint32_t start)
+{
+    struct claim now = claim_load(&word);
+    int claimed = 0;
+    for (int i = 0; i < p->items; i++)
+        claimed += p->claimed[i];
+    assert_true(claim_plausible(&p->books, now));
+    assert_int_equal(claim_waiting(now), p->count);
+    assert_int_equal(claim_distance(start, now.front), claimed);
+    assert_int_equal(now.running, p->running >= 0);
+    assert_int_equal(now.closed, p->closed);
+}
+
+static void end_of_schedule(struct play p)
+{
+    schedules++;
+    caller_takes_back(&p, ITEMS);
+    for (int i = 0; i < p.items; i++)
+        if (p.claimed[i] + p.back[i] != 1)
+            fail_msg("item %d was claimed %d times and taken back %d times", i, p.claimed[i], p.back[i]);
+}
+
+static void play_all(const struct play *before, unsigned depth, uint32_t start)
+{
+    enum { WORKER, APPEND_1, APPEND_2, TAKE_1, TAKE_2, CLOSE, LOOK, STEPS };
+    for (int step = 0; step < STEPS; step++) {
+        struct play p = *before;
+        atomic_store(&word, p.word);
+        switch (step) {
+        case WORKER: worker_steps(&p); break;
+        case APPEND_1: caller_appends(&p, 1); break;
+        case APPEND_2: caller_appends(&p, 2); break;
+        case TAKE_1: caller_takes_back(&p, 1); break;
+        case TAKE_2: caller_takes_back(&p, 2); break;
+        case CLOSE: caller_closes(&p); break;
+        default: p.books = claim_load(&word); break;
+        }
+        look(&p, start);
+        p.word = atomic_load(&word);
+        if (depth > 1)
+            play_all(&p, depth - 1, start);
+        else
+            end_of_schedule(p);
+    }
+}
+
+static void each_item_goes_one_way_in_every_order(uint32_t start, unsigned depth)
+{
+    struct claim fresh = {.front = start, .back = start};
+    struct play p = {.word = claim_encode(fresh), .mine = fresh, .books = fresh, .running = -1};
+    schedules = 0;
+    play_all(&p, depth, start);
+    unsigned long expected = 1;
+    for (unsigned i = 0; i < depth; i++)
+        expected *= 7;
+    assert_int_equal(schedules, expected);
+}
+
+static void all_orders_from_zero(void **state)
+{
+    (void)state;
+    each_item_goes_one_way_in_every_order(0, DEPTH);
+}
+
+static void all_orders_over_the_end_of_positions(void **state)
+{
+    (void)state;
+    each_item_goes_one_way_in_every_order(CLAIM_MASK - 1, DEPTH - 1);
+}
+
+/* ---- What cannot be */
+
+static void plausible_is_what_a_worker_can_have_done(void **state)
+{
+    (void)state;
+    enum { N = 9 };
+    const uint32_t bases[] = {0, CLAIM_MASK - 3};
+    for (unsigned i = 0; i < 2u * N * N * 2 * N * N * 4; i++) {
+        unsigned n = i;
+        uint32_t base = bases[n % 2], front = (n /= 2) % N, back = (n /= N) % N, running = (n /= N) % 2;
+        uint32_t seen_front = (n /= 2) % N, seen_back = (n /= N) % N, seen_running = (n /= N) % 2, closed = n / 2;
+        if (front < running || front > back)
+            continue;
+        struct claim books = {claim_add(base, front), claim_add(base, back), running, 0};
+        struct claim seen = {claim_add(base, seen_front), claim_add(base, seen_back), seen_running, closed};
+        int possible = !closed && seen_back == back && seen_front >= front && seen_front <= back &&
+                       (int)seen_front - (int)seen_running >= (int)front - (int)running;
+        assert_int_equal(claim_plausible(&books, seen), possible);
+    }
+}
+
+static void a_worker_believes_no_other_front(void **state)
+{
+    (void)state;
+    for (unsigned bit = 31; bit < 63; bit++) {
+        struct claim mine = {.front = 5, .back = 9, .running = 1}, before = mine;
+        atomic_store(&word, claim_encode(mine) ^ 1ull << bit);
+        assert_int_equal(claim_next(&word, &mine), CLAIM_DAMAGED);
+        assert_memory_equal(&mine, &before, sizeof mine);
+        assert_true(atomic_load(&word) == (claim_encode(mine) ^ 1ull << bit));
+    }
+}
+
+static void a_caller_believes_no_other_back(void **state)
+{
+    (void)state;
+    for (unsigned bit = 0; bit < 64; bit++) {
+        if (bit >= 31 && bit < 63)
+            continue;
+        struct claim books = {.front = 5, .back = 9, .running = 1}, before = books;
+        uint64_t damaged = claim_encode(books) ^ 1ull << bit;
+        uint32_t taken = 7;
+        atomic_store(&word, damaged);
+        assert_int_equal(claim_append(&word, &books, 1), -1);
+        assert_int_equal(claim_take_back(&word, &books, 1, &taken), -1);
+        assert_int_equal(claim_close(&word, &books), -1);
+        assert_int_equal(taken, 0);
+        assert_memory_equal(&books, &before, sizeof books);
+        assert_true(atomic_load(&word) == damaged);
+    }
+}
+
+static void a_caller_believes_no_front_out_of_reach(void **state)
+{
+    (void)state;
+    const uint32_t fronts[] = {0, 3, 4, 10, 4000, CLAIM_MASK};
+    for (unsigned i = 0; i < 6; i++) {
+        struct claim books = {.front = 5, .back = 9, .running = 1};
+        set((struct claim){.front = fronts[i], .back = 9, .running = 1});
+        assert_int_equal(claim_append(&word, &books, 1), -1);
+    }
+}
+
+/* ---- Two threads at once */
+
+enum { TOTAL = 300000, PLACES = 256 };
+
+static struct {
+    claim_word word;
+    int  item[PLACES], result[PLACES];          /* by position; written by one side before the word says so to the other */
+    unsigned char claimed[TOTAL], back[TOTAL], seen[TOTAL];
+    _Atomic int bad;
+} arena;
+
+static void *claim_all(void *arg)
+{
+    struct claim mine = {0};
+    enum claim_step step;
+    while ((step = claim_next(&arena.word, &mine)) != CLAIM_CLOSED) {
+        if (step == CLAIM_DAMAGED) {
+            arena.bad = 1;
+            break;
+        }
+        if (step != CLAIM_GOT)
+            continue;
+        uint32_t at = (mine.front - 1) % PLACES;
+        arena.claimed[arena.item[at]]++;
+        arena.result[at] = arena.item[at] + 1;
+    }
+    return arg;
+}
+
+/* Looks at what is finished: its result must be there. */
+static void collect(struct claim *books, uint32_t *taken)
+{
+    struct claim now = claim_load(&arena.word);
+    if (!claim_plausible(books, now))
+        arena.bad = 2;
+    *books = now;
+    for (; *taken != claim_finished(now); *taken = claim_add(*taken, 1)) {
+        int item = arena.item[*taken % PLACES];
+        if (arena.result[*taken % PLACES] != item + 1)
+            arena.bad = 3;
+        arena.seen[item]++;
+    }
+}
+
+static void give_and_take(void)
+{
+    struct claim books = {0};
+    uint32_t taken = 0, back, random = 1;
+    int next = 0;
+    while (next < TOTAL && !arena.bad) {
+        random = random * 1664525u + 1013904223u;
+        collect(&books, &taken);
+        uint32_t room = PLACES - 1 - claim_distance(taken, books.back), n = 1 + (random >> 20) % 8;
+        n = n < room ? n : room;
+        if (n > (uint32_t)(TOTAL - next))
+            n = (uint32_t)(TOTAL - next);
+        for (uint32_t i = 0; i < n; i++)
+            arena.item[(books.back + i) % PLACES] = next++;
+        if (n && claim_append(&arena.word, &books, n))
+            arena.bad = 4;
+        if ((random >> 10) % 2 && claim_take_back(&arena.word, &books, (random >> 15) % 8, &back))
+            arena.bad = 5;
+        else if ((random >> 10) % 2)
+            for (uint32_t i = 0; i < back; i++)
+                arena.back[arena.item[claim_add(books.back, i) % PLACES]]++;
+    }
+    claim_close(&arena.word, &books);
+    if (claim_take_back(&arena.word, &books, CLAIM_LIMIT, &back))
+        arena.bad = 6;
+    for (uint32_t i = 0; i < back; i++)
+        arena.back[arena.item[claim_add(books.back, i) % PLACES]]++;
+}
+
+static void two_threads_never_get_the_same_item(void **state)
+{
+    (void)state;
+    pthread_t worker;
+    claim_reset(&arena.word);
+    assert_int_equal(pthread_create(&worker, NULL, claim_all, NULL), 0);
+    give_and_take();
+    pthread_join(worker, NULL);
+    assert_int_equal(arena.bad, 0);
+    unsigned claimed = 0;
+    for (int i = 0; i < TOTAL; i++) {
+        if (arena.claimed[i] + arena.back[i] != 1)
+            fail_msg("item %d was claimed %d times and taken back %d times", i, arena.claimed[i], arena.back[i]);
+        assert_true(arena.seen[i] <= arena.claimed[i]);
+        claimed += arena.claimed[i];
+    }
+    assert_true(claimed > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_claim_is_decoded_as_it_was_encoded),
+        cmocka_unit_test(positions_run_over),
+        cmocka_unit_test(a_new_word_has_nothing),
+        cmocka_unit_test(the_last_item_is_finished_though_nothing_waits),
+        cmocka_unit_test(a_closed_word_gives_nothing_but_finishes),
+        cmocka_unit_test(all_orders_from_zero),
+        cmocka_unit_test(all_orders_over_the_end_of_positions),
+        cmocka_unit_test(plausible_is_what_a_worker_can_have_done),
+        cmocka_unit_test(a_worker_believes_no_other_front),
+        cmocka_unit_test(a_caller_believes_no_other_back),
+        cmocka_unit_test(a_caller_believes_no_front_out_of_reach),
+        cmocka_unit_test(two_threads_never_get_the_same_item),
+    };
+    return cmocka_run_group_tests(tests, check_setup, check_teardown);
+}

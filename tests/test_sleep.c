@@ -1,0 +1,127 @@
+/* The way into sleep, step by step: news that comes after the last look before a sleeper has said that it sleeps is found by the look after
+ * it. Whoever brings it here acts between the two, so that nothing is left to chance. A lost wake-up is a hang: the alarm ends the test. */
+#define _GNU_SOURCE
+#include "check.h"
+
+#include "clock.h"
+#include "pool.h"
+#include "worker_result.h"
+
+#include <forkpool.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- A worker on its way into sleep, and the test as its caller */
+
+static struct worker worker;
+static int looks, came;
+
+static int news_after_first_look(struct worker *w)
+{
+    int found = came;
+    if (++looks == 1) {
+        came = 1;                       /* published; and now the caller looks whether the worker sleeps */
+        assert_int_equal(channel_must_wake_worker(w->channel.desk), 0);
+    }
+    return found;
+}
+
+static void worker_looks_again_before_it_sleeps(void **state)
+{
+    (void)state;
+    int pipe_ends[2];
+    struct desk *desk = aligned_alloc(64, 4096);
+    assert_non_null(desk);
+    assert_int_equal(fd_pipe(pipe_ends, 0), 0);
+    memset(desk, 0, 4096);
+    worker = (struct worker){.task_pipe = pipe_ends[0], .result_pipe = pipe_ends[1], .spin.off = 1};
+    assert_int_equal(fd_identify(pipe_ends[0], &worker.task_identity), 0);
+    worker.channel.desk = desk;
+    channel_reset(&worker.channel, CHANNEL_LANE_ALL);
+    alarm(20);
+    worker_wait(&worker, news_after_first_look);
+    alarm(0);
+    assert_int_equal(looks, 3);                 /* before it said so, after it, and as the loop ends */
+    assert_int_equal(atomic_load(&desk->worker_state), CHANNEL_AWAKE);
+    fd_close(&pipe_ends[0]);
+    fd_close(&pipe_ends[1]);
+    free(desk);
+}
+
+/* ---- A caller on its way into sleep, and a real worker that finishes its item just then */
+
+static _Atomic int *go;
+
+static int wait_for_go(struct pool_task *task)
+{
+    (void)task;
+    while (!atomic_load(go))
+        ;
+    return 0;
+}
+
+struct moment { struct pool *pool; struct job *job; int calls, act_at; };
+
+static int has_finished(void *desk)
+{
+    return !claim_load(&((struct desk *)desk)->claim).running;
+}
+
+static int ready(void *arg)
+{
+    struct moment *m = arg;
+    int found = cells_front(&m->job->cells) != NULL;
+    if (++m->calls == m->act_at) {
+        atomic_store(go, 1);
+        assert_true(check_until(has_finished, m->pool->sched.crew.workers[0].books.channel.desk, 20));
+    }
+    return found;
+}
+
+static int has_begun(void *desk)
+{
+    struct claim now = claim_load(&((struct desk *)desk)->claim);
+    return now.running && now.front == now.back;
+}
+
+static void finish_at(int call)
+{
+    struct pool *pool = pool_create(&(struct pool_options){.workers = 1, .no_spin = 1});
+    assert_non_null(pool);
+    atomic_store(go, 0);
+    struct pool_iter *it = pool_imap(pool, wait_for_go, pool_range(1), NULL);
+    assert_non_null(it);
+    assert_true(check_until(has_begun, pool->sched.crew.workers[0].books.channel.desk, 20));
+    struct moment moment = {pool, (struct job *)(void *)it, 0, call};
+    struct sched *s = &pool->sched;
+    pthread_mutex_lock(&s->lock);
+    sched_turn(s, NULL);
+    alarm(20);
+    assert_true(sched_wait(s, ready, &moment, &s->waiter, NULL, CLOCK_NEVER));
+    alarm(0);
+    pthread_mutex_unlock(&s->lock);
+    assert_true(moment.calls >= call);
+    assert_int_equal(pool_next(it)->status, POOL_OK);
+    pool_iter_free(it);
+    pool_destroy(pool);
+}
+
+static void caller_looks_again_before_it_sleeps(void **state)
+{
+    (void)state;
+    for (int call = 1; call <= 3; call++)       /* the loop asks several times before it sleeps: whenever it is */
+        finish_at(call);
+}
+
+int main(void)
+{
+    go = mmap(NULL, sizeof *go, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(worker_looks_again_before_it_sleeps),
+        cmocka_unit_test(caller_looks_again_before_it_sleeps),
+    };
+    return go == MAP_FAILED ? 1 : cmocka_run_group_tests(tests, check_setup, check_teardown);
+}
