@@ -54,7 +54,7 @@ struct books {
     struct known_call calls[CHANNEL_CALLS];
     unsigned          next_call;
     uint64_t          task_head, task_tail;
-    uint64_t          result_head;      /* before it all is taken; published with the next look */
+    uint64_t          result_head;      /* before it all is taken; published once every event of a look was used */
     uint64_t          result_next;      /* behind the frame whose event is being used */
     uint64_t          result_tail;      /* as last seen */
     uint64_t          item_written, result_read;
@@ -127,17 +127,20 @@ int books_look(struct books *books);
 /* The next event; 0 when there is none. generation: the worker's, for READY. */
 int books_next(struct books *books, uint32_t generation, struct event *event);
 
-/* Has anything happened since the last look? */
-int books_news(const struct books *books);
-
 /* The worker is dead and all events are taken: LOST for what had started, then LEFT for the rest; 0 when all is told. */
 int books_mourn(struct books *books, struct event *event);
 
 /* The result in that slot is not needed any more. */
 void books_give_up(struct books *books, int slot);
 
-/* Before the caller sleeps in poll, and after. */
-void books_sleep(struct books *books);
+/* The caller wants to hear of this worker, by its word (how: CHANNEL_WATCHING) or by its pipe as well (CHANNEL_ASLEEP): of each finished item
+ * where somebody waits for each, else when half of what waits there is done. Nonzero: there is something already. */
+int books_wait(struct books *books, uint32_t how);
+
+/* Has it something to tell, or was never asked? */
+int books_rang(const struct books *books);
+
+/* It is looked at next, whatever it says. */
 void books_awake(struct books *books);
 
 /* Releases the post's means once nothing of it is left: shared by both files. */

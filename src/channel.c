@@ -57,10 +57,15 @@ void channel_reset(struct channel *c, uint64_t lane_free)
     claim_reset(&d->claim);
 }
 
-void channel_caller_sleeps(struct desk *desk, uint32_t wake_at)
+void channel_caller_waits(struct desk *desk, uint32_t how, uint32_t wake_at)
 {
     atomic_store_explicit(&desk->wake_at, wake_at, memory_order_relaxed);
-    atomic_store(&desk->caller_state, CHANNEL_ASLEEP);
+    atomic_store(&desk->caller_state, how);
+}
+
+int channel_caller_was_woken(struct desk *desk)
+{
+    return atomic_load(&desk->caller_state) != CHANNEL_WATCHING;
 }
 
 void channel_caller_wakes(struct desk *desk)
@@ -71,7 +76,10 @@ void channel_caller_wakes(struct desk *desk)
 /* The plain look first: the word is nearly always AWAKE, and then its line stays shared. */
 static int wake(_Atomic uint32_t *state)
 {
-    return atomic_load(state) != CHANNEL_AWAKE && atomic_exchange(state, CHANNEL_AWAKE) != CHANNEL_AWAKE;
+    if (atomic_load(state) == CHANNEL_AWAKE)
+        return 0;
+    uint32_t was = atomic_exchange(state, CHANNEL_AWAKE);
+    return was != CHANNEL_AWAKE && was != CHANNEL_WATCHING;
 }
 
 int channel_must_wake_worker(struct desk *desk)

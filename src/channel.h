@@ -27,6 +27,7 @@ enum {
 enum {
     CHANNEL_AWAKE = 0x5a11ab1e,
     CHANNEL_ASLEEP = 0x0ddba115,        /* until there is anything */
+    CHANNEL_WATCHING = 0x7ea5e11e,      /* the caller, before it sleeps: looks at this very word, so no ring is needed to wake it */
     CHANNEL_STUCK = 0x0bad5eed          /* the worker, in the middle of an item: until there is room for its result, or its payload */
 };
 
@@ -45,7 +46,7 @@ struct desk {
 
     alignas(64) _Atomic uint64_t lane_free;             /* result slots of the lane: the caller sets bits, the worker clears those it takes */
 
-    alignas(64) _Atomic uint32_t caller_state;          /* caller: ASLEEP before it polls; whoever wakes it sets AWAKE */
+    alignas(64) _Atomic uint32_t caller_state;          /* caller: WATCHING or ASLEEP while it waits; whoever wakes it sets AWAKE */
     _Atomic uint32_t wake_at;                           /* caller: finished position from which on it wants to be woken */
 
     alignas(64) _Atomic uint32_t worker_state;          /* worker: ASLEEP or STUCK before it reads its pipe; whoever wakes it sets AWAKE */
@@ -122,8 +123,11 @@ struct tell_failure { int32_t code; uint32_t text_size; };
 /* ---- Sleeping. A sleeper writes ASLEEP, then looks once more, then sleeps; whoever has news publishes it, then looks for ASLEEP. All four
  * are sequentially consistent, so one of the two sees the other, and no wake-up is lost. */
 
-/* The caller, before it polls: wants to be woken by this worker at the latest when it has finished `wake_at` or has nothing to do. */
-void channel_caller_sleeps(struct desk *desk, uint32_t wake_at);
+/* The caller, before it spins (how: WATCHING) or polls (ASLEEP): wants to be woken by this worker at the latest when it has finished
+ * `wake_at` or has nothing to do. It spins on a word that is written once, when there is something: looking at the claim word itself
+ * would take its line from the worker at every look, which made an item of a map three times as dear. */
+void channel_caller_waits(struct desk *desk, uint32_t how, uint32_t wake_at);
+int  channel_caller_was_woken(struct desk *desk);
 void channel_caller_wakes(struct desk *desk);
 
 /* Nonzero: the other side slept; ring its pipe. At most one ring a sleep. */

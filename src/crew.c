@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 enum { DESK = 4096 };
+enum { NURSERY_TRIES = 20 };
 enum { LANE_TOTAL = 512 << 20, LANE_SLOT_MOST = 8 << 20, LANE_SLOT_LEAST = 64 << 10 };   /* bytes: all lanes; one slot */
 
 /* ---- Opening and closing */
@@ -80,6 +81,16 @@ static int make_workers(struct crew *c, int wake_pipe)
     return 0;
 }
 
+/* A nursery that dies before its first word was forked while another thread of the host held a lock that it needs: the next one may have more
+ * luck. */
+static int open_nursery(struct crew *c, const struct nursery_setup *setup)
+{
+    int r = EIO;
+    for (int tries = 0; r == EIO && tries < NURSERY_TRIES; tries++)
+        r = nursery_open(&c->nursery, setup);
+    return r == EIO ? EAGAIN : r;
+}
+
 int crew_open(struct crew *c, const struct pool_options *options, unsigned workers, int wake_pipe, void (*settle_in)(void *))
 {
     c->size = workers;
@@ -93,7 +104,7 @@ int crew_open(struct crew *c, const struct pool_options *options, unsigned worke
     if (!r)
         r = make_workers(c, wake_pipe);
     if (!r)
-        r = nursery_open(&c->nursery, &setup);
+        r = open_nursery(c, &setup);
     if (r) {
         crew_close(c, 0);
         crew_unmap(c);

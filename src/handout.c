@@ -14,9 +14,10 @@
 
 /* ---- Handing out */
 
+/* A job that has nothing under way gets one item to any worker: it must not starve because others keep all of them busy. */
 static int wants(const struct job *j, const struct crew_worker *w)
 {
-    return w->state == WORKER_READY && books_outstanding(&w->books) <= j->depth / 2;
+    return w->state == WORKER_READY && (books_outstanding(&w->books) <= j->depth / 2 || !j->outstanding);
 }
 
 /* How many more items should wait at a worker that has `has`: never more than half of an even share of what is left, so that the end of
@@ -26,14 +27,14 @@ static size_t fill_of(const struct sched *s, const struct job *j, size_t has)
     size_t depth = j->chunk > j->depth ? (j->chunk < DEPTH_MOST ? j->chunk : DEPTH_MOST) : j->depth;
     size_t share = source_known(&j->source) ? source_left(&j->source) / (2 * (size_t)s->crew.size) : 1;
     depth = depth < share ? depth : share ? share : 1;
-    return depth > has ? depth - has : 0;
+    return depth > has ? depth - has : !j->outstanding;
 }
 
 /* Posts a piece, which fits. A sleeping loop must hear of its results. */
 static void post(struct sched *s, struct job *j, struct crew_worker *w, struct piece *piece)
 {
     if (s->asleep)
-        channel_caller_sleeps(w->books.channel.desk, claim_add(w->books.taken, 1));
+        channel_caller_waits(w->books.channel.desk, CHANNEL_ASLEEP, claim_add(w->books.taken, 1));
     if (!books_outstanding(&w->books))
         w->since = clock_now();
     piece->owner = j;
@@ -135,6 +136,8 @@ int sched_hand_out(struct sched *s)
     int done = 0;
     for (struct job *j = s->jobs; j; j = j->next)
         done |= offer(s, j);
+    if (done)
+        sched_rotate(s);
     while (s->crew.watched_count && (idle = idle_worker(s)) && even_out(s, idle))
         done = 1;
     return done;

@@ -135,7 +135,7 @@ void list_close(struct pool_results *list, size_t count, enum pool_status status
         list->count = count;
     for (size_t i = 0; i < list->count; i++) {
         if (list->results[i].status == POOL_PENDING) {
-            list->results[i].status = POOL_CANCELLED;
+            list->results[i].status = status == POOL_BROKEN ? POOL_BROKEN : POOL_CANCELLED;
             list->results[i].message = "it had not started when the call ended";
         }
     }

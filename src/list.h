@@ -17,7 +17,7 @@ struct pool_results *list_create(void);
 /* Puts an ending at its index. `owned` is taken over. 0, or ENOMEM: the entry could not be kept. */
 int list_put(struct pool_results *list, const struct ending *ending);
 
-/* The call is over: those of `count` items of which nothing was heard are CANCELLED. */
+/* The call is over: those of `count` items of which nothing was heard are CANCELLED, or BROKEN where the call is. */
 void list_close(struct pool_results *list, size_t count, enum pool_status status);
 
 #endif

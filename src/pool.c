@@ -7,6 +7,7 @@
  *
  * pool_destroy in order: no new calls; what waits is dropped; every deque is closed, so that idle workers leave at once and busy ones after
  * their item, running their finalizers; after the grace what is left is killed; the nursery kills whatever else is below it. */
+#define _GNU_SOURCE
 #include "pool.h"
 
 #include "clock.h"
@@ -15,12 +16,15 @@
 
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define GRACE 1.0                       /* seconds for what runs when a pool is destroyed */
 #define KILL_TIME 5.0                   /* seconds in which a kill takes effect, or never */
+#define LOCK_TIME 200000                /* microseconds after which a lock of libc is taken for one that is held for ever */
 enum { WORKERS_MOST = 4096 };
 
 static struct pool *pools;              /* of this process; under forks_lock */
@@ -47,6 +51,21 @@ static void strike_off(struct pool *p)
     forks_unlock();
 }
 
+/* In a new nursery: locks that other threads of the host held at the fork are held for ever here. fork() sees to malloc's and stdio's; for
+ * the others we look whether they are free, since the workers will need them. If not, the nursery dies of the alarm, and is forked anew. */
+static void prepare(void)
+{
+    struct itimerval limit = {.it_value.tv_usec = LOCK_TIME}, none = {{0, 0}, {0, 0}};
+    sigset_t alarm_only;
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    setitimer(ITIMER_REAL, &limit, NULL);
+    sigprocmask(SIG_UNBLOCK, &alarm_only, NULL);        /* its disposition is the default */
+    worker_prepare();
+    sigprocmask(SIG_BLOCK, &alarm_only, NULL);
+    setitimer(ITIMER_REAL, &none, NULL);
+}
+
 /* In a new nursery: lets go of what it inherited of all pools, but for the channels of its own. */
 static void settle_in(void *plan)
 {
@@ -62,6 +81,7 @@ static void settle_in(void *plan)
     pools = NULL;
     close(own->sched.wake[0]);
     close(own->sched.wake[1]);
+    prepare();
 }
 
 /* ---- Making */

@@ -55,23 +55,25 @@ static int same_call(const struct call_definition *a, const struct call_definiti
            a->common_id == b->common_id && a->out_size == b->out_size && a->mode == b->mode;
 }
 
-/* The number under which the worker knows the call, or one that can be given to it, or -1. */
+static int knows(const struct books *b, int number, const struct call_definition *call)
+{
+    return b->calls[number].known && same_call(&b->calls[number].definition, call);
+}
+
+/* The number under which the worker knows the call, or one that can be given to it, or -1. Most often it is the last one taught. */
 static int number_of(const struct books *b, const struct call_definition *call)
 {
-    int free_number = -1;
+    int free_number = -1, last = (int)((b->next_call + CHANNEL_CALLS - 1) % CHANNEL_CALLS);
+    if (knows(b, last, call))
+        return last;
     for (unsigned i = 0; i < CHANNEL_CALLS; i++) {
         unsigned n = (b->next_call + i) % CHANNEL_CALLS;
-        if (b->calls[n].known && same_call(&b->calls[n].definition, call))
+        if (knows(b, (int)n, call))
             return (int)n;
         if (free_number < 0 && !b->calls[n].posts)
             free_number = (int)n;
     }
     return free_number;
-}
-
-static int knows(const struct books *b, int number, const struct call_definition *call)
-{
-    return b->calls[number].known && same_call(&b->calls[number].definition, call);
 }
 
 static size_t common_inline(const struct call_definition *call)

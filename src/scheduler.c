@@ -16,40 +16,34 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define ROUNDS 64                       /* turns that found work, between two looks at the nursery and the pipes */
-
-/* What a spinning thread last saw of a channel. */
-struct spin_view {
-    struct desk *desk;
-    uint64_t     claim, result_tail, item_stream_head, result_stream_tail;
-};
+#define ROUNDS 64                       /* between two looks at the nursery and the pipes, where there is no rest */
 
 int sched_init(struct sched *s, unsigned workers, int no_spin)
 {
     s->wake[0] = s->wake[1] = -1;
     s->spin.off = no_spin || cpu_affinity() < 2;
-    s->views = calloc(workers ? workers : 1, sizeof *s->views);
-    if (!s->views)
+    s->spun = calloc(workers ? workers : 1, sizeof *s->spun);
+    if (!s->spun)
         return ENOMEM;
     int r = pthread_mutex_init(&s->lock, NULL);
     if (!r && (r = waiter_init(&s->waiter)))
         pthread_mutex_destroy(&s->lock);
     if (r) {
-        free(s->views);
-        s->views = NULL;
+        free(s->spun);
+        s->spun = NULL;
     }
     return r ? r : fd_pipe(s->wake, 1);
 }
 
 void sched_fini(struct sched *s)
 {
-    if (!s->views)
+    if (!s->spun)
         return;
     fd_close(&s->wake[0]);
     fd_close(&s->wake[1]);
     waiter_fini(&s->waiter);
     pthread_mutex_destroy(&s->lock);
-    free(s->views);
+    free(s->spun);
 }
 
 void sched_add(struct sched *s, struct job *j)
@@ -69,6 +63,19 @@ void sched_remove(struct sched *s, struct job *j)
         s->jobs = j->next;
     if (j->next)
         j->next->before = j->before;
+}
+
+void sched_rotate(struct sched *s)
+{
+    struct job *first = s->jobs, *last = first;
+    if (!first || !first->next)
+        return;
+    sched_remove(s, first);
+    while (last->next)
+        last = last->next;
+    last->next = first;
+    first->before = last;
+    first->next = NULL;
 }
 
 void sched_poke(struct sched *s)
@@ -126,47 +133,29 @@ static int one_round(struct sched *s)
 {
     int done = sched_hand_out(s);
     done |= sched_take(s);
-    if (done && ++s->rounds >= ROUNDS) {
+    if (++s->rounds >= ROUNDS) {
         listen(s, 0);
         mind(s);
     }
     return done;
 }
 
-static void view(struct spin_view *v, struct desk *desk)
-{
-    struct claim claim = claim_load(&desk->claim);
-    claim.back = 0;                     /* our own doing */
-    *v = (struct spin_view){desk, claim_encode(claim), atomic_load(&desk->result_tail), atomic_load(&desk->item_stream_head),
-                            atomic_load(&desk->result_stream_tail)};
-}
-
-static int differs(const struct spin_view *v)
-{
-    struct spin_view now;
-    view(&now, v->desk);
-    return now.claim != v->claim || now.result_tail != v->result_tail || now.item_stream_head != v->item_stream_head ||
-           now.result_stream_tail != v->result_stream_tail;
-}
-
-/* Spins without the lock, on a copy of what there is to look at. Nonzero: there is news. */
+/* Spins without the lock, on words that workers write when they have something. Nonzero: there is news. */
 static int spin(struct sched *s)
 {
     struct spin_round round;
     size_t count = s->crew.watched_count;
     int news = 0;
-    if (s->spin.off || !count)
+    spin_begin(&s->spin, &round);
+    if (!count || !spin_on(&s->spin, &round))
         return 0;
-    for (size_t i = 0; i < count; i++) {
-        view(&s->views[i], s->crew.watched[i]->books.channel.desk);
-        if (books_news(&s->crew.watched[i]->books))
-            return 1;
-    }
+    for (size_t i = 0; i < count; i++)
+        s->spun[i] = s->crew.watched[i]->books.channel.desk;
     pthread_mutex_unlock(&s->lock);
-    for (spin_begin(&s->spin, &round); !news && spin_on(&s->spin, &round);) {
+    while (!news && spin_on(&s->spin, &round)) {
         news = atomic_load_explicit(&s->poked, memory_order_relaxed);
         for (size_t i = 0; i < count && !news; i++)
-            news = differs(&s->views[i]);
+            news = channel_caller_was_woken(s->spun[i]);
     }
     pthread_mutex_lock(&s->lock);
     if (news)
@@ -180,9 +169,7 @@ static void rest(struct sched *s, int64_t deadline)
     int news = atomic_load(&s->poked);
     s->asleep = 1;
     for (size_t i = 0; i < s->crew.watched_count; i++)
-        books_sleep(&s->crew.watched[i]->books);
-    for (size_t i = 0; i < s->crew.watched_count; i++)
-        news |= books_news(&s->crew.watched[i]->books);
+        news |= books_wait(&s->crew.watched[i]->books, CHANNEL_ASLEEP);
     if (!news)
         listen(s, deadline);
     s->asleep = 0;
@@ -197,7 +184,7 @@ static void turn(struct sched *s, sched_ready *ready, void *arg, struct job *pul
 {
     while (!ready(arg)) {
         if (one_round(s)) {
-            if (puller && puller->source.pull)
+            if ((puller && puller->source.pull) || (deadline != CLOCK_NEVER && clock_now() >= deadline))
                 return;
             continue;
         }

@@ -22,7 +22,7 @@ struct sched {
     struct spin     spin;
     unsigned        next_worker;        /* where handing out begins: the one that was served last */
     unsigned        rounds;             /* since the nursery was last asked */
-    struct spin_view *views;            /* one for each worker: what a spinning thread compares with */
+    struct desk   **spun;               /* room for one of each worker: those whose words a spinning thread looks at */
     uint64_t        next_common_id;
     enum pool_status closed;            /* not OK: no job goes on or is taken; why */
 };
@@ -35,6 +35,7 @@ void sched_fini(struct sched *sched);
 
 void sched_add(struct sched *sched, struct job *job);
 void sched_remove(struct sched *sched, struct job *job);
+void sched_rotate(struct sched *sched);         /* the job that was served first is served last next time */
 
 /* Waits until ready(arg) or `deadline`, turning the loop where nobody else does. puller: the job whose generator this thread may call, or
  * NULL. Nonzero: it is ready. */

@@ -89,8 +89,8 @@ static void touch(struct sched *s, struct job *j)
     end_if_over(s, j);
 }
 
-/* Takes all that a worker has to tell. Nonzero: there was something. */
-static int take(struct sched *s, struct crew_worker *w)
+/* Takes all that a worker has to tell by now. Nonzero: there was something. */
+static int drain(struct sched *s, struct crew_worker *w)
 {
     struct event e;
     struct job *last = NULL;
@@ -114,6 +114,16 @@ static int take(struct sched *s, struct crew_worker *w)
         s->next_worker = w->index;
         touch(s, last);
     }
+    return done;
+}
+
+/* The same, and says that we want to hear of it again. What came meanwhile is taken the next time: another worker, and whoever waits for
+ * what there is, come first. */
+static int take(struct sched *s, struct crew_worker *w)
+{
+    int done = drain(s, w);
+    if (books_wait(&w->books, CHANNEL_WATCHING))
+        books_awake(&w->books);
     if (w->books.damaged)
         crew_condemn(&s->crew, w, POOL_CRASHED, "its channel was written over");
     if (!books_outstanding(&w->books) && w->state == WORKER_READY)
@@ -125,7 +135,7 @@ int sched_take(struct sched *s)
 {
     int done = 0;
     for (size_t i = s->crew.watched_count; i--;) {
-        if (i < s->crew.watched_count && books_news(&s->crew.watched[i]->books))
+        if (i < s->crew.watched_count && books_rang(&s->crew.watched[i]->books))
             done |= take(s, s->crew.watched[i]);
     }
     return done;
@@ -173,7 +183,7 @@ void sched_give_back(struct sched *s, struct piece *piece)
 static void bury(struct sched *s, struct crew_worker *w)
 {
     struct event e;
-    take(s, w);
+    drain(s, w);
     while (books_mourn(&w->books, &e)) {
         struct job *j = e.piece.owner;
         if (e.kind == EVENT_LOST) {

@@ -204,9 +204,9 @@ struct pool_results *pool_map_results(struct pool *pool, pool_fn *fn, struct poo
             run(pool, &job);
         else
             status = status_say(POOL_NO_MEMORY, "no memory for the results");
-        if (job.cut == POOL_NO_MEMORY || job.cut == POOL_BROKEN) {
+        submit_explain(pool, job.cut);
+        if (job.cut == POOL_NO_MEMORY) {
             status = job.cut;
-            submit_explain(pool, status);
             pool_results_free(job.list);
             job.list = NULL;
         }

@@ -95,17 +95,6 @@ int books_look(struct books *b)
     return moved;
 }
 
-int books_news(const struct books *b)
-{
-    if (b->damaged)
-        return 0;
-    struct desk *d = b->channel.desk;
-    struct claim now = claim_load(&d->claim);
-    return now.front != b->claim.front || now.running != b->claim.running || atomic_load(&d->result_tail) != b->result_tail ||
-           (b->feed.active && b->item_written - atomic_load(&d->item_stream_head) < CHANNEL_STREAM) ||
-           (b->catching.active && atomic_load(&d->result_stream_tail) != b->result_read);
-}
-
 /* ---- Events */
 
 /* Takes `count` items off the front post. */
@@ -380,10 +369,26 @@ void books_give_up(struct books *b, int slot)
     wake_stuck_worker(b);
 }
 
-void books_sleep(struct books *b)
+int books_wait(struct books *b, uint32_t how)
 {
+    struct desk *d = b->channel.desk;
     uint32_t open = books_outstanding(b);
-    channel_caller_sleeps(b->channel.desk, claim_add(b->taken, b->eager ? 1 : (open + 1) / 2));
+    uint32_t wake_at = claim_add(b->taken, b->eager ? 1 : (open + 1) / 2);
+    channel_caller_waits(d, how, wake_at);
+    if (b->damaged)
+        return 0;                       /* nothing more is heard of it but its death */
+    struct claim now = claim_load(&d->claim);
+    int unread = b->result_next != b->result_tail;      /* a frame of what was claimed after our look */
+    int reached = (now.front == now.back && !now.running) || claim_distance(wake_at, claim_finished(now)) <= CLAIM_MASK / 2;
+    return (open && reached) || (unread && (now.front != b->claim.front || now.running != b->claim.running)) ||
+           atomic_load(&d->result_tail) != b->result_tail ||
+           (b->feed.active && b->item_written - atomic_load(&d->item_stream_head) < CHANNEL_STREAM) ||
+           (b->catching.active && atomic_load(&d->result_stream_tail) != b->result_read);
+}
+
+int books_rang(const struct books *b)
+{
+    return channel_caller_was_woken(b->channel.desk);
 }
 
 void books_awake(struct books *b)

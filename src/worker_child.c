@@ -8,8 +8,8 @@
  * Order of things: write the result (worker_result.c); then, in one step, finish the item and claim the next; then wake the caller if it
  * sleeps and wanted to know; then run. A kill at any point leaves each item finished, running or waiting, and nothing between.
  *
- * It leaves by _exit, so that nothing of the host's runs at its end: a task that calls exit() gets our handler first (registered
- * last, so run first), which ends the process there with the task's status. */
+ * It leaves by _exit, so that nothing of the host's runs at its end: a task that calls exit() gets our handler first (registered in
+ * the nursery, after all of the host's, so run before them), which ends the process there with the task's status. */
 #define _GNU_SOURCE
 #include "worker_child.h"
 
@@ -57,6 +57,12 @@ static void watch_exit(void)
     atexit(leave_at_exit);
 }
 #endif
+
+void worker_prepare(void)
+{
+    object_find(&(struct object_ref){0});
+    watch_exit();
+}
 
 /* A sibling's channel must not be within reach of what a task does here. */
 static void unmap_siblings(const struct worker_plan *plan, unsigned slot)
@@ -290,7 +296,6 @@ void worker_child(void *context, unsigned slot, uint32_t generation, int task_pi
     static struct worker self;          /* not on the stack: it may be that of a small thread */
     unmap_siblings(plan, slot);
     settle_in(&self, plan, slot, task_pipe, result_pipe);
-    watch_exit();
     open_signals();
     initialize(&self, plan, generation);
     work(&self);

@@ -1,8 +1,8 @@
-/* No item that has not started waits behind a slow one while a worker is idle, and what is finished is delivered at once, though its worker is
- * deep in the next item.
+/* No item that has not started waits behind a slow one while a worker is idle, and what is finished is delivered at once, though
+ * its worker is deep in the next item.
  *
- * The slow item is as slow as can be: it ends only once all others have ended, or have been delivered. A pool that lets one of them wait behind it
- * does not end at all. */
+ * The slow item is as slow as can be: it ends only once all others have ended, or have been delivered. A pool that lets one of them
+ * wait behind it does not end at all. */
 #define _GNU_SOURCE
 #include "ledger.h"
 

@@ -5,8 +5,8 @@
 #include "check.h"
 #include "forkpool.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -257,15 +257,13 @@ static void its_own_results_are_freed(void **state)
 
 /* ---- Destroyed */
 
+/* Low ones only: valgrind has some of its own high up. */
 static int count_descriptors(void)
 {
-    DIR *list = opendir("/proc/self/fd");
-    int count = 0;
+    int count = 0, fd;
 
-    WANT(list != NULL);
-    while (readdir(list))
-        count++;
-    closedir(list);
+    for (fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
     return count;
 }
 

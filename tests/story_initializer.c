@@ -1,5 +1,6 @@
-/* An initializer that fails, dies or never ends makes pool_create return NULL, with errno, a sentence that names worker, cause and message, and
- * nothing left behind. One that succeeds is seen by every task of its worker, and by its replacement's; the finalizer runs at each orderly end. */
+/* An initializer that fails, dies or never ends makes pool_create return NULL, with errno, a sentence that names worker, cause
+ * and message, and nothing left behind. One that succeeds is seen by every task of its worker, and by its replacement's; the finalizer
+ * runs at each orderly end. */
 #define _GNU_SOURCE
 #include "ledger.h"
 

@@ -1,5 +1,6 @@
-/* An initializer that fails in a replacement breaks the pool after a few tries in a row, never after an endless respawn: every open call and
- * every later one ends POOL_BROKEN, with the initializer's own reason in pool_error(). One that fails once only breaks nothing.
+/* An initializer that fails in a replacement breaks the pool after a few tries in a row, never after an endless respawn: every
+ * open call and every later one ends POOL_BROKEN, with the initializer's own reason in pool_error(). One that fails once only
+ * breaks nothing.
  *
  * The initializer succeeds until the ledger's switch is thrown; then the only worker, or one of two, is killed. */
 #define _GNU_SOURCE

@@ -94,12 +94,33 @@ static void a_window_of_one_goes_on(void **state)
     free(durations);
 }
 
+static int return_16000_bytes(struct pool_task *task)
+{
+    return pool_out(task, 16000) ? 0 : 1;
+}
+
+/* More results than the ring has room for come in one batch: the worker waits for room, and the caller has to say that there is some. */
+static void a_full_ring_goes_on(void **state)
+{
+    (void)state;
+    struct pool *pool = pool_create(&(struct pool_options){.workers = 1});
+    assert_non_null(pool);
+    alarm(60);
+    struct pool_results *results = pool_map_results(pool, return_16000_bytes, pool_range(1000), NULL);
+    alarm(0);
+    assert_int_equal(pool_results_count(results), 1000);
+    assert_int_equal(pool_results_status(results), POOL_OK);
+    pool_results_free(results);
+    pool_destroy(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spinning_sides_wake_each_other),
         cmocka_unit_test(sides_that_sleep_at_once_wake_each_other),
         cmocka_unit_test(a_window_of_one_goes_on),
+        cmocka_unit_test(a_full_ring_goes_on),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }

@@ -100,7 +100,7 @@ static struct pool_iter *begin_array(struct pool *pool, size_t chunk)
     return iter;
 }
 
-/* The damage may come to light only when the worker goes on to an item of the next call: that one it costs, at most, and then all is well. */
+/* The damage may come to light only when the worker goes on to an item of the next call: that one it costs, and then all is well. */
 static void assert_recovers(struct pool *pool)
 {
     struct end ends[ITEMS];

@@ -1,7 +1,7 @@
 /* A worker killed at any moment of its life costs at most the item that it was running.
  *
- * What had not started runs elsewhere, what was finished stays finished and is not run again. Moments are found by what a task notes in the ledger
- * or by the claim word, and the kill is a real one from outside. */
+ * What had not started runs elsewhere, what was finished stays finished and is not run again. Moments are found by what a task notes in
+ * the ledger, and the kill is a real one from outside. */
 #define _GNU_SOURCE
 #include "ledger.h"
 

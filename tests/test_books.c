@@ -982,40 +982,334 @@ static void the_books_know_whose_items_they_hold(void **state)
     assert_false(books_runs(&b->books, &owner_a));
 }
 
-static void news_is_what_a_look_has_not_seen(void **state)
+/* ---- Waiting for it */
+
+/* Finishes what runs and claims the next, and wakes the caller as worker_child.c does. Nonzero: by its pipe. */
+static int claim_and_wake(struct bench *b)
+{
+    struct desk *d = b->books.channel.desk;
+    return claim(b) == CLAIM_GOT ? channel_must_wake_caller(d, claim_finished(b->player.mine)) : channel_must_wake_caller_now(d);
+}
+
+/* Items without frames: what the claim word says is all there is. */
+static void post_dropped(struct bench *b, size_t count, int eager)
+{
+    struct call_definition call = call_of(1, RESULT_DROPPED, 0);
+    struct piece piece = {.owner = &owner_a, .count = count, .data = "abcdefgh", .size = 1, .source_keeps = 1};
+    assert_true(count <= 8);
+    assert_int_equal(books_post(&b->books, &call, &piece, eager), 0);
+}
+
+static int waits(struct bench *b)
+{
+    return !books_wait(&b->books, CHANNEL_WATCHING);
+}
+
+static void a_worker_never_asked_is_looked_at(void **state)
 {
     struct bench *b = *state;
-    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
-    post(b, &call, "ab", 0, 2, 1);
-    assert_false(books_news(&b->books));
-    claim(b);
-    assert_true(books_news(&b->books));
-    books_look(&b->books);
-    assert_false(books_news(&b->books));
-    give(b, "", 0);
-    assert_true(books_news(&b->books));
+    assert_true(books_rang(&b->books));
+}
+
+static void a_watching_caller_is_woken_by_the_word_alone(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 4, 1);
+    claim_and_wake(b);
+    assert_false(books_wait(&b->books, CHANNEL_WATCHING));
+    assert_false(books_rang(&b->books));
+    assert_false(claim_and_wake(b));                /* no ring */
+    assert_true(books_rang(&b->books));
+}
+
+static void a_sleeping_caller_is_rung_once(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 4, 1);
+    claim_and_wake(b);
+    assert_false(books_wait(&b->books, CHANNEL_ASLEEP));
+    assert_true(claim_and_wake(b));
+    assert_false(claim_and_wake(b));
+}
+
+static void a_caller_that_watched_before_it_slept_is_rung(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 4, 1);
+    claim_and_wake(b);
+    books_wait(&b->books, CHANNEL_WATCHING);
+    books_wait(&b->books, CHANNEL_ASLEEP);
+    assert_true(claim_and_wake(b));
+}
+
+static void who_woke_by_itself_is_not_woken(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 4, 1);
+    claim_and_wake(b);
+    books_wait(&b->books, CHANNEL_ASLEEP);
+    books_awake(&b->books);
+    assert_true(books_rang(&b->books));
+    assert_false(claim_and_wake(b));
 }
 
 static void a_waiting_caller_is_woken_by_the_first_end(void **state)
 {
     struct bench *b = *state;
-    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
-    struct piece piece = {.owner = &owner_a, .count = 4, .data = "abcd", .size = 1, .source_keeps = 1};
-    books_post(&b->books, &call, &piece, 1);
-    books_sleep(&b->books);
-    assert_int_equal(b->books.channel.desk->wake_at, 1);
-    assert_int_equal(b->books.channel.desk->caller_state, CHANNEL_ASLEEP);
-    books_awake(&b->books);
-    assert_int_equal(b->books.channel.desk->caller_state, CHANNEL_AWAKE);
+    post_dropped(b, 8, 1);
+    assert_true(waits(b));
+    claim_and_wake(b);
+    assert_false(books_rang(&b->books));
+    claim_and_wake(b);
+    assert_true(books_rang(&b->books));
+}
+
+static void one_eager_item_makes_all_of_them_so(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 7, 0);
+    post_dropped(b, 1, 1);
+    assert_true(waits(b));
+    claim_and_wake(b);
+    claim_and_wake(b);
+    assert_true(books_rang(&b->books));
+}
+
+/* Half of what is posted counts from what was taken, and is rounded up. */
+static void woken_after(struct bench *b, unsigned ends)
+{
+    claim_and_wake(b);
+    for (unsigned n = 0; n < ends; n++) {
+        assert_false(books_rang(&b->books));
+        claim_and_wake(b);
+    }
+    assert_true(books_rang(&b->books));
 }
 
 static void a_map_is_woken_when_half_is_done(void **state)
 {
     struct bench *b = *state;
+    post_dropped(b, 8, 0);
+    assert_true(waits(b));
+    woken_after(b, 4);
+}
+
+static void the_half_of_an_odd_number_is_the_larger_one(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 5, 0);
+    assert_true(waits(b));
+    woken_after(b, 3);
+}
+
+static void the_half_is_of_what_was_not_taken(void **state)
+{
+    struct bench *b = *state;
+    struct event e;
+    post_dropped(b, 8, 0);
+    for (int i = 0; i < 3; i++)
+        claim(b);
+    expect(b, &e, EVENT_RUN, 0, 2);
+    assert_true(waits(b));
+    for (int ends = 2; ends < 5; ends++) {
+        assert_false(books_rang(&b->books));
+        claim_and_wake(b);
+    }
+    assert_true(books_rang(&b->books));
+}
+
+static void a_worker_with_nothing_to_do_wakes_the_caller(void **state)
+{
+    struct bench *b = *state;
+    struct piece piece;
+    post_dropped(b, 8, 0);
+    claim_and_wake(b);
+    assert_true(waits(b));
+    assert_int_equal(books_take_back(&b->books, 7, &piece), 0);
+    claim_and_wake(b);
+    assert_true(books_rang(&b->books));
+}
+
+static void an_end_that_came_before_the_wait_is_told(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 4, 1);
+    assert_true(waits(b));
+    claim(b);
+    assert_true(waits(b));
+    claim(b);
+    assert_false(waits(b));
+}
+
+static void a_half_done_before_the_wait_is_told(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 8, 0);
+    for (int i = 0; i < 4; i++) {
+        claim(b);
+        assert_true(waits(b));
+    }
+    claim(b);
+    assert_false(waits(b));
+}
+
+static void an_end_that_was_taken_is_told_no_more(void **state)
+{
+    struct bench *b = *state;
+    struct event e;
+    post_dropped(b, 4, 1);
+    claim(b);
+    claim(b);
+    assert_false(waits(b));
+    expect(b, &e, EVENT_RUN, 0, 1);
+    assert_true(waits(b));
+}
+
+static void a_worker_that_has_finished_everything_is_told(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 1, 0);
+    claim(b);
+    assert_true(waits(b));
+    assert_int_equal(claim(b), CLAIM_EMPTY);
+    assert_false(waits(b));
+}
+
+/* It wakes nobody any more, having nothing to do: so whoever waits for it has to see that. */
+static void a_worker_whose_word_says_that_nothing_waits_is_told(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 4, 0);
+    assert_true(waits(b));
+    b->books.channel.desk->claim = claim_encode((struct claim){0});
+    assert_false(waits(b));
+    assert_false(books_look(&b->books));
+    assert_true(b->books.damaged);
+}
+
+static void a_wait_for_nothing_goes_on(void **state)
+{
+    struct bench *b = *state;
+    struct event e;
+    assert_true(waits(b));
+    post_dropped(b, 2, 1);
+    for (int i = 0; i < 3; i++)
+        claim(b);
+    expect(b, &e, EVENT_RUN, 0, 2);
+    assert_true(waits(b));
+}
+
+static void a_frame_that_came_before_the_wait_is_told(void **state)
+{
+    struct bench *b = *state;
+    assert_true(waits(b));                          /* nothing is posted: it starts up */
+    tell(b, TELL_READY, GENERATION, NULL, 0, NULL, 0);
+    assert_false(waits(b));
+}
+
+static void a_frame_of_what_still_runs_is_told_once(void **state)
+{
+    struct bench *b = *state;
     struct call_definition call = call_of(1, RESULT_FRAMED, 0);
-    post(b, &call, "abcdefgh", 0, 8, 1);
-    books_sleep(&b->books);
-    assert_int_equal(b->books.channel.desk->wake_at, 4);
+    post(b, &call, "abcd", 0, 4, 1);
+    claim(b);
+    expect_nothing(b);
+    give(b, "", 0);
+    assert_false(waits(b));
+    expect_nothing(b);
+    assert_true(waits(b));
+}
+
+/* The look saw the claim word before the claim, and the ring after what the claimed item told. */
+static void look_across(struct bench *b)
+{
+    struct event e;
+    books_look(&b->books);
+    claim(b);
+    b->books.result_tail = b->books.channel.desk->result_tail;
+    assert_false(books_next(&b->books, GENERATION, &e));
+    assert_false(b->books.damaged);
+    assert_int_equal(b->player.doing, b->player.unread[0] ? WANTS_CONTEXT : WANTS_ITEM);
+}
+
+static void a_need_claimed_after_the_look_is_told(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    unsigned char *item = pattern(SLOT + 1, 5);
+    post(b, &call, item, 0, 1, SLOT + 1);
+    look_across(b);
+    assert_false(waits(b));
+    expect_nothing(b);
+    assert_true(b->books.item_written > 0);
+    free(item);
+}
+
+static void a_context_wanted_after_the_look_is_told(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    unsigned char *common = pattern(CHANNEL_INLINE + 1, 5);
+    call.common = common;
+    call.common_size = CHANNEL_INLINE + 1;
+    call.common_id = 1;
+    post(b, &call, "a", 0, 1, 1);
+    look_across(b);
+    assert_false(waits(b));
+    expect_nothing(b);
+    assert_true(b->books.item_written > 0);
+    free(common);
+}
+
+static void room_for_the_rest_of_an_item_is_told(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    const size_t size = CHANNEL_STREAM + 100;
+    unsigned char *item = pattern(size, 5);
+    post(b, &call, item, 0, 1, size);
+    claim(b);
+    expect_nothing(b);
+    assert_true(waits(b));
+    go_on(b);
+    assert_false(waits(b));
+    expect_nothing(b);
+    assert_true(waits(b));                          /* all of it was sent */
+    free(item);
+}
+
+static void more_of_a_streamed_result_is_told(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    const size_t size = CHANNEL_STREAM + 100;
+    unsigned char *result = pattern(size, 5);
+    post(b, &call, "a", 0, 1, 1);
+    claim(b);
+    assert_true(give(b, result, size));
+    expect_nothing(b);
+    assert_true(waits(b));
+    go_on(b);
+    assert_false(waits(b));
+    expect_nothing(b);
+    assert_true(waits(b));
+    free(result);
+}
+
+/* Only its death ends that wait. */
+static void nothing_is_told_of_a_damaged_worker(void **state)
+{
+    struct bench *b = *state;
+    struct event e;
+    post_dropped(b, 1, 1);
+    claim(b);
+    claim(b);
+    assert_false(waits(b));
+    tell(b, TELL_READY, GENERATION - 1, NULL, 0, NULL, 0);
+    assert_false(next(b, &e));
+    assert_true(b->books.damaged);
+    assert_true(waits(b));
+    assert_false(books_rang(&b->books));
 }
 
 /* ---- Death */
@@ -1420,7 +1714,8 @@ static void take_whatever_comes(struct bench *b)
             free(e.owned);
             books_give_up(&b->books, e.slot);
         }
-        assert_true(books_news(&b->books) <= 1);
+        assert_true(books_wait(&b->books, CHANNEL_WATCHING) <= !b->books.damaged);
+        assert_false(books_rang(&b->books));
         if (random_word() % 2)
             b->books.channel.desk->result_stream_tail += random_word() % 100000;
     }
@@ -1565,9 +1860,30 @@ int main(void)
         on_bench(another_context_is_another_call),
         on_bench(what_has_room_can_be_posted),
         on_bench(the_books_know_whose_items_they_hold),
-        on_bench(news_is_what_a_look_has_not_seen),
+        on_bench(a_worker_never_asked_is_looked_at),
+        on_bench(a_watching_caller_is_woken_by_the_word_alone),
+        on_bench(a_sleeping_caller_is_rung_once),
+        on_bench(a_caller_that_watched_before_it_slept_is_rung),
+        on_bench(who_woke_by_itself_is_not_woken),
         on_bench(a_waiting_caller_is_woken_by_the_first_end),
+        on_bench(one_eager_item_makes_all_of_them_so),
         on_bench(a_map_is_woken_when_half_is_done),
+        on_bench(the_half_of_an_odd_number_is_the_larger_one),
+        on_bench(the_half_is_of_what_was_not_taken),
+        on_bench(a_worker_with_nothing_to_do_wakes_the_caller),
+        on_bench(an_end_that_came_before_the_wait_is_told),
+        on_bench(a_half_done_before_the_wait_is_told),
+        on_bench(an_end_that_was_taken_is_told_no_more),
+        on_bench(a_worker_that_has_finished_everything_is_told),
+        on_bench(a_worker_whose_word_says_that_nothing_waits_is_told),
+        on_bench(a_wait_for_nothing_goes_on),
+        on_bench(a_frame_that_came_before_the_wait_is_told),
+        on_bench(a_frame_of_what_still_runs_is_told_once),
+        on_bench(a_need_claimed_after_the_look_is_told),
+        on_bench(a_context_wanted_after_the_look_is_told),
+        on_bench(room_for_the_rest_of_an_item_is_told),
+        on_bench(more_of_a_streamed_result_is_told),
+        on_bench(nothing_is_told_of_a_damaged_worker),
         on_bench(what_ran_is_lost_and_what_waited_is_left),
         on_bench(a_result_written_but_not_finished_is_lost),
         on_bench(an_idle_worker_loses_nothing),

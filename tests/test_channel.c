@@ -140,6 +140,9 @@ static void a_word_written_over_wakes(void **state)
     assert_true(channel_must_wake_stuck_worker(d));
     d->caller_state = 0;
     assert_true(channel_must_wake_caller_now(d));
+    channel_caller_waits(d, CHANNEL_WATCHING, 1);
+    d->caller_state = 0;
+    assert_true(channel_caller_was_woken(d));
     free(d);
 }
 
@@ -151,7 +154,7 @@ static void a_caller_is_woken_from_its_position_on(void **state)
     };
     struct desk *d = new_desk();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        channel_caller_sleeps(d, cases[i].wake_at);
+        channel_caller_waits(d, CHANNEL_ASLEEP, cases[i].wake_at);
         assert_int_equal(channel_must_wake_caller(d, cases[i].finished), cases[i].wakes);
     }
     free(d);
@@ -161,7 +164,7 @@ static void a_caller_is_woken_once(void **state)
 {
     (void)state;
     struct desk *d = new_desk();
-    channel_caller_sleeps(d, 1);
+    channel_caller_waits(d, CHANNEL_ASLEEP, 1);
     assert_true(channel_must_wake_caller_now(d));
     assert_false(channel_must_wake_caller_now(d));
     assert_false(channel_must_wake_caller(d, 1));
@@ -172,10 +175,46 @@ static void a_caller_that_woke_by_itself_is_left_alone(void **state)
 {
     (void)state;
     struct desk *d = new_desk();
-    channel_caller_sleeps(d, 1);
+    channel_caller_waits(d, CHANNEL_ASLEEP, 1);
     channel_caller_wakes(d);
     assert_false(channel_must_wake_caller(d, 9));
     assert_false(channel_must_wake_caller_now(d));
+    free(d);
+}
+
+static void a_watching_caller_needs_no_ring(void **state)
+{
+    (void)state;
+    struct desk *d = new_desk();
+    channel_caller_waits(d, CHANNEL_WATCHING, 1);
+    assert_false(channel_caller_was_woken(d));
+    assert_false(channel_must_wake_caller(d, 1));
+    assert_true(channel_caller_was_woken(d));
+    channel_caller_waits(d, CHANNEL_WATCHING, 1);
+    assert_false(channel_must_wake_caller_now(d));
+    assert_true(channel_caller_was_woken(d));
+    free(d);
+}
+
+static void a_watching_caller_is_woken_from_its_position_on(void **state)
+{
+    (void)state;
+    struct desk *d = new_desk();
+    channel_caller_waits(d, CHANNEL_WATCHING, 3);
+    channel_must_wake_caller(d, 2);
+    assert_false(channel_caller_was_woken(d));
+    channel_must_wake_caller(d, 3);
+    assert_true(channel_caller_was_woken(d));
+    free(d);
+}
+
+static void a_caller_that_goes_to_sleep_watches_no_more(void **state)
+{
+    (void)state;
+    struct desk *d = new_desk();
+    channel_caller_waits(d, CHANNEL_WATCHING, 1);
+    channel_caller_waits(d, CHANNEL_ASLEEP, 1);
+    assert_true(channel_must_wake_caller(d, 1));
     free(d);
 }
 
@@ -387,42 +426,92 @@ static void *answer_all(void *arg)
     }
 }
 
-static void ask_all(void)
+static int is_answered(const struct claim *books)
+{
+    return claim_finished(claim_load(&line.desk->claim)) == books->back;
+}
+
+static int is_woken(void *desk)
+{
+    return channel_caller_was_woken(desk);
+}
+
+/* Watches for `looks` looks at the word, or to the end where that is 0. Nonzero: it was woken. */
+static int watch(unsigned looks)
+{
+    for (unsigned n = looks ? looks : 100000; n; n--)
+        if (channel_caller_was_woken(line.desk))
+            return 1;
+    return !looks && check_until(is_woken, line.desk, 30);
+}
+
+/* how: 0, it only sleeps; 1, it watches a little before, sometimes; 2, it only watches. */
+static void ask_all(int how)
 {
     struct claim books = {0};
     for (unsigned round = 0; round < ROUNDS && !line.lost; round++) {
         claim_append(&line.desk->claim, &books, 1 + round % 3);
         if (channel_must_wake_worker(line.desk))
             fd_wake(line.to_worker[1]);
-        for (books = claim_load(&line.desk->claim); claim_finished(books) != books.back; books = claim_load(&line.desk->claim)) {
-            channel_caller_sleeps(line.desk, books.back);
-            books = claim_load(&line.desk->claim);
-            if (claim_finished(books) != books.back && !sleep_on(line.to_caller[0]))
+        while (!is_answered(&books)) {
+            if (how == 2 || (how && round % 4)) {
+                channel_caller_waits(line.desk, CHANNEL_WATCHING, books.back);
+                if (is_answered(&books) || watch(how == 2 ? 0 : round % 97 + 1))
+                    continue;
+                if (how == 2)
+                    fail_msg("round %u: a word was lost", round);
+            }
+            channel_caller_waits(line.desk, CHANNEL_ASLEEP, books.back);
+            if (!is_answered(&books) && !sleep_on(line.to_caller[0]))
                 fail_msg("round %u: a wake-up was lost", round);
             channel_caller_wakes(line.desk);
         }
+        books = claim_load(&line.desk->claim);
     }
     claim_close(&line.desk->claim, &books);
     if (channel_must_wake_worker(line.desk))
         fd_wake(line.to_worker[1]);
 }
 
-static void no_wake_up_is_lost(void **state)
+/* Returns how many bytes were left in the caller's pipe. */
+static size_t handshake(int how)
 {
-    (void)state;
+    char bytes[64];
+    ssize_t left;
     pthread_t worker;
     line.desk = new_desk();
+    line.lost = 0;
     assert_int_equal(fd_pipe(line.to_worker, 1), 0);
     assert_int_equal(fd_pipe(line.to_caller, 1), 0);
     assert_int_equal(pthread_create(&worker, NULL, answer_all, NULL), 0);
-    ask_all();
+    ask_all(how);
     pthread_join(worker, NULL);
     assert_false(line.lost);
+    left = read(line.to_caller[0], bytes, sizeof bytes);
     for (int i = 0; i < 2; i++) {
         fd_close(&line.to_worker[i]);
         fd_close(&line.to_caller[i]);
     }
     free(line.desk);
+    return left > 0 ? (size_t)left : 0;
+}
+
+static void no_wake_up_is_lost(void **state)
+{
+    (void)state;
+    handshake(0);
+}
+
+static void no_wake_up_is_lost_between_watching_and_sleep(void **state)
+{
+    (void)state;
+    handshake(1);
+}
+
+static void a_caller_that_only_watches_misses_nothing_and_is_never_rung(void **state)
+{
+    (void)state;
+    assert_int_equal(handshake(2), 0);
 }
 
 int main(void)
@@ -441,6 +530,9 @@ int main(void)
         cmocka_unit_test(a_caller_is_woken_from_its_position_on),
         cmocka_unit_test(a_caller_is_woken_once),
         cmocka_unit_test(a_caller_that_woke_by_itself_is_left_alone),
+        cmocka_unit_test(a_watching_caller_needs_no_ring),
+        cmocka_unit_test(a_watching_caller_is_woken_from_its_position_on),
+        cmocka_unit_test(a_caller_that_goes_to_sleep_watches_no_more),
         cmocka_unit_test(a_stream_carries_more_than_its_window),
         cmocka_unit_test(a_stream_survives_the_end_of_its_count),
         cmocka_unit_test(an_empty_stream_gives_nothing),
@@ -450,6 +542,8 @@ int main(void)
         cmocka_unit_test(an_impossible_writer_is_told),
         cmocka_unit_test(two_threads_stream_without_a_race),
         cmocka_unit_test(no_wake_up_is_lost),
+        cmocka_unit_test(no_wake_up_is_lost_between_watching_and_sleep),
+        cmocka_unit_test(a_caller_that_only_watches_misses_nothing_and_is_never_rung),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }

@@ -25,8 +25,8 @@
  * state is without a successor before: no item vanishes.
  *
  * Left out: sleeping (sleep.pml; here whoever waits sees what it waits for), the rings' bytes and wrap, spans (each item is a post of its
- * own), damage by tasks, lanes, streams, retries. Memory is sequentially consistent: what orders here is the claim word's swap, a full fence,
- * and release and acquire of the tail; what needs more is in sleep.pml.
+ * own), damage by tasks, lanes, streams, retries. Memory is sequentially consistent: what orders here is the claim word's swap, a full
+ * fence, and release and acquire of the tail; what needs more is in sleep.pml.
  *
  * Variants, by -D, each of which must fail:
  *   TAKE_BACK_WITHOUT_CAS       takes back by a load and a store

@@ -17,18 +17,19 @@
  *   WAIT                    worker_result.c worker_wait, sleep_once; `ready` is its `news`
  *   tell                    worker_result.c worker_tell: reserve_waiting, commit
  *   hand_over, wake_worker  post.c books_post (claim_append), wake_worker
- *   NEWS_...                take.c books_news
- *   take                    take.c books_look, books_next, answer, publish_head
- *   rest                    scheduler.c rest: books_sleep (channel.c channel_caller_sleeps), books_news, listen, books_awake
+ *   wait_for                take.c books_wait (channel.c channel_caller_waits)
+ *   take                    settle.c take: books_look, books_next, answer, publish_head; then books_wait with WATCHING, books_awake if due
+ *   caller                  scheduler.c turn; spin looks at caller_state alone, armed as WATCHING by take, and ends any time
+ *   rest                    scheduler.c rest: books_wait with ASLEEP, listen, books_awake
  *   other_thread            handout.c post, where the loop is asleep
  *
  * Properties: nobody sleeps for ever (no state without a successor before both have come to their end); a finished item's frame is among
  * those seen with it; where the end of each item is waited for, an item that runs until all before it were taken (a worker deep in
  * the next item, seen from the other side) runs to its end; and `ends`: both always come to their end.
  *
- * Left out: the claim word's loads and swaps one by one, taking back and kills (claim.pml); spinning, which only looks more often; lanes
- * and result streams, which wait as the item stream does; watching several channels, which are marked and looked at one by one. A poke of the
- * caller and an interrupted read of the worker come once each: they wake for nothing, and must not heal what is lost.
+ * Left out: the claim word's loads and swaps one by one, taking back and kills (claim.pml); the worker's spinning, which only looks more often; lanes
+ * and result streams, which wait as the item stream does; watching several channels, which are marked and looked at one by one. A poke of
+ * the caller and an interrupted read of the worker come once each: they wake for nothing, and must not heal what is lost.
  *
  * Variants, by -D, each of which must fail:
  *   NO_FENCE                the look at caller_state goes ahead of the frames' publishing
@@ -40,6 +41,7 @@
  *   PLAIN_ASLEEP_WORKER
  *   QUIET_BEFORE_SLEEP      the worker does not wake the caller before it waits
  *   LATE_HEAD               the room of the frames used is given back only with the next look
+ *   RING_AS_LOOKED          whether to ring is decided by the look at caller_state, not by what the swap found there
  *   LAZY_WAKE_AT            the caller wants to be woken at half of what is under way, though each item's end is waited for
  *   TAIL_BEFORE_CLAIM       the caller loads the ring's tail before the claim word
  *   POST_WITHOUT_MARK       the second thread does not mark the channel before it posts */
@@ -62,9 +64,10 @@ byte memory[4];
 #define CALLER_STATE 2
 #define WORKER_STATE 3
 
-#define AWAKE  0
-#define ASLEEP 1
-#define STUCK  2
+#define AWAKE    0
+#define ASLEEP   1
+#define STUCK    2
+#define WATCHING 3
 
 byte front, back;           /* the claim word, changed in one step */
 bool running, closed;
@@ -105,12 +108,16 @@ end_empty:
 
 /* ---- The worker */
 
-inline exchange_caller_state()          /* and rings, if it was the one */
+inline exchange_caller_state()          /* and rings, if the caller slept and this is who woke it */
 {
+#ifdef RING_AS_LOOKED
+    atomic { empty(worker_stores) -> caller_state = AWAKE }
+#else
     atomic { empty(worker_stores) -> look = caller_state; caller_state = AWAKE }
+#endif
     if
-    :: look != AWAKE -> atomic { RING(result_pipe); look = AWAKE }
-    :: else
+    :: atomic { look == ASLEEP -> RING(result_pipe); look = AWAKE }
+    :: atomic { look != ASLEEP -> look = AWAKE }
     fi
 }
 
@@ -122,9 +129,9 @@ inline wake_caller(finished)
     if
     :: look == AWAKE
     :: look != AWAKE ->
-        atomic { look = AWAKE; at = wake_at }
+        at = wake_at;
         if
-        :: atomic { finished < at -> at = 0 }
+        :: atomic { finished < at -> at = 0; look = AWAKE }
         :: atomic { finished >= at -> at = 0 } exchange_caller_state()
         fi
     fi
@@ -135,9 +142,10 @@ inline wake_caller_now()
 #ifndef NO_FENCE
     empty(worker_stores);
 #endif
+    look = caller_state;
     if
-    :: caller_state == AWAKE
-    :: else -> exchange_caller_state()
+    :: look == AWAKE
+    :: look != AWAKE -> exchange_caller_state()
     fi
 }
 
@@ -233,9 +241,6 @@ byte seen_front, seen_tail;
 bool seen_running;
 bool asleep, locked;
 
-#define NEWS_OF_CLAIM (front != seen_front || running != seen_running)
-#define NEWS_OF_TAIL  (result_tail != seen_tail)
-
 inline exchange_worker_state()
 {
     atomic { empty(caller_stores) -> look = worker_state; worker_state = AWAKE }
@@ -320,33 +325,41 @@ inline take()
 #ifdef LAZY_WAKE_AT
 #define AT_ONCE false
 #else
-#define AT_ONCE eager
+#define AT_ONCE (eager && back != taken)
 #endif
+#define AIM (AT_ONCE -> taken + 1 : taken + (back - taken + 1) / 2)
 
 #ifdef PLAIN_ASLEEP_CALLER
-#define CALLER_ANNOUNCES caller_stores!CALLER_STATE,ASLEEP
+#define CALLER_ANNOUNCES(how) caller_stores!CALLER_STATE,how
 #else
-#define CALLER_ANNOUNCES atomic { empty(caller_stores) -> caller_state = ASLEEP }
+#define CALLER_ANNOUNCES(how) atomic { empty(caller_stores) -> caller_state = how }
 #endif
+
+#define DONE_ENOUGH  (front - running >= AIM || (front == back && !running))
+#define LEFT_UNREAD  (next != seen_tail && (front != seen_front || running != seen_running))
+
+inline wait_for(how)                    /* due: there is something already */
+{
+    caller_stores!WAKE_AT,AIM;
+    CALLER_ANNOUNCES(how);
+#ifdef NO_RECHECK_CALLER
+    due = 0;
+#else
+    due = (taken != back && DONE_ENOUGH) || LEFT_UNREAD;
+    due = due || result_tail != seen_tail
+#endif
+}
 
 inline rest()
 {
     if
-    :: taken != back ->                 /* else the channel is not watched */
-        caller_stores!WAKE_AT,(AT_ONCE -> taken + 1 : taken + (back - taken + 1) / 2);
-        CALLER_ANNOUNCES
-    :: else
-    fi;
-#ifndef NO_RECHECK_CALLER
-    if
-    :: taken != back && NEWS_OF_CLAIM -> goto awake
+    :: taken != back -> wait_for(ASLEEP)        /* else the channel is not watched */
     :: else
     fi;
     if
-    :: taken != back && NEWS_OF_TAIL -> goto awake
+    :: atomic { due -> due = 0; goto awake }
     :: else
     fi;
-#endif
     asleep = 1;                         /* unlocks */
     if
     :: result_pipe > 0
@@ -360,7 +373,7 @@ awake:
 active proctype caller()
 {
     byte look;
-    bool poked;
+    bool poked, due;
     if
     :: eager = 0
     :: eager = 1
@@ -370,12 +383,14 @@ active proctype caller()
     :: taken != ITEMS && back < BY_CALLER && back - taken < DEPTH -> hand_over()
     :: taken != ITEMS && (back >= BY_CALLER || back != taken) ->
         if
-        :: NEWS_OF_CLAIM -> take()
-        :: else ->
+        :: taken != back && caller_state != WATCHING ->
+            take();
+            wait_for(WATCHING);
             if
-            :: NEWS_OF_TAIL -> take()
-            :: else -> rest()
+            :: atomic { due -> due = 0 } atomic { empty(caller_stores) -> caller_state = AWAKE }
+            :: else
             fi
+        :: else -> rest()
         fi
     od;
     atomic { empty(caller_stores) -> closed = 1 }
