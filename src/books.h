@@ -133,8 +133,8 @@ int books_mourn(struct books *books, struct event *event);
 /* The result in that slot is not needed any more. */
 void books_give_up(struct books *books, int slot);
 
-/* The caller wants to hear of this worker, by its word (how: CHANNEL_WATCHING) or by its pipe as well (CHANNEL_ASLEEP): of each finished item
- * where somebody waits for each, else when half of what waits there is done. Nonzero: there is something already. */
+/* The caller wants to hear of this worker, by its word (how: CHANNEL_WATCHING) or by its pipe as well (CHANNEL_ASLEEP): of each finished
+ * item where somebody waits for each, else when half of what waits there is done. Nonzero: there is something already. */
 int books_wait(struct books *books, uint32_t how);
 
 /* Has it something to tell, or was never asked? */

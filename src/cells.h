@@ -29,8 +29,8 @@ struct cells {
 int  cells_init(struct cells *cells, size_t window, int ordered);       /* 0, or ENOMEM */
 void cells_fini(struct cells *cells);                                   /* no cell lends any more */
 
-/* Puts an ending in its cell. 1: the lender's place is kept until the cell is cleared; -1: no memory for the result, and the cell says so as a
- * failure. `owned` is taken over. Under the lock. */
+/* Puts an ending in its cell. 1: the lender's place is kept until the cell is cleared; -1: no memory for the result, and the cell says
+ * so as a failure. `owned` is taken over. Under the lock. */
 int cells_fill(struct cells *cells, const struct ending *ending);
 
 /* The consumer: the next cell if it is full, else NULL. */

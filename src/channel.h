@@ -44,7 +44,7 @@ struct desk {
     _Atomic uint64_t item_stream_head;                  /* worker: bytes of large items and contexts it has taken */
     _Atomic uint64_t result_stream_tail;                /* worker: bytes of large results it has written */
 
-    alignas(64) _Atomic uint64_t lane_free;             /* result slots of the lane: the caller sets bits, the worker clears those it takes */
+    alignas(64) _Atomic uint64_t lane_free;             /* result slots: the caller sets bits, the worker clears those it takes */
 
     alignas(64) _Atomic uint32_t caller_state;          /* caller: WATCHING or ASLEEP while it waits; whoever wakes it sets AWAKE */
     _Atomic uint32_t wake_at;                           /* caller: finished position from which on it wants to be woken */
@@ -140,7 +140,8 @@ int channel_must_wake_caller_now(struct desk *desk);
 
 /* Copies what fits of data[0 ... size) into the stream; `written` is the writer's own count of bytes ever written. Returns the
  * bytes copied, or SIZE_MAX where the other side's count is impossible. */
-size_t stream_write(unsigned char *window, _Atomic uint64_t *tail, _Atomic uint64_t *head, uint64_t *written, const void *data, size_t size);
+size_t stream_write(unsigned char *window, _Atomic uint64_t *tail, _Atomic uint64_t *head, uint64_t *written, const void *data,
+                    size_t size);
 
 /* Copies what is there, up to `size`, out of the stream; `read` is the reader's own count. data NULL: it is dropped. */
 size_t stream_read(const unsigned char *window, _Atomic uint64_t *tail, _Atomic uint64_t *head, uint64_t *read, void *data, size_t size);

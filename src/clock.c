@@ -20,7 +20,7 @@
 
 int64_t clock_now(void)
 {
-    struct timespec now = { 0, 0 };
+    struct timespec now = {0, 0};
 
     clock_gettime(CLOCK_MONOTONIC, &now);       /* cannot fail: the clock exists and the pointer is good */
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;

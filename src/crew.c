@@ -61,8 +61,9 @@ static int make_workers(struct crew *c, int wake_pipe)
 {
     c->polls = calloc((size_t)c->size + CREW_POLL_WORKERS, sizeof *c->polls);
     c->watched = calloc(c->size, sizeof *c->watched);
-    if (c->polls && c->watched)
-        c->workers = calloc(c->size, sizeof *c->workers);
+    if (!c->polls || !c->watched)
+        return ENOMEM;
+    c->workers = calloc(c->size, sizeof *c->workers);
     if (!c->workers)
         return ENOMEM;
     c->polls[CREW_POLL_WAKE] = (struct pollfd){.fd = wake_pipe, .events = POLLIN};
@@ -81,8 +82,8 @@ static int make_workers(struct crew *c, int wake_pipe)
     return 0;
 }
 
-/* A nursery that dies before its first word was forked while another thread of the host held a lock that it needs: the next one may have more
- * luck. */
+/* A nursery that dies before its first word was forked while another thread of the host held a lock that it needs: the next one may have
+ * more luck. */
 static int open_nursery(struct crew *c, const struct nursery_setup *setup)
 {
     int r = EIO;
@@ -99,7 +100,8 @@ int crew_open(struct crew *c, const struct pool_options *options, unsigned worke
     c->plan = (struct worker_plan){.initializer = options->initializer, .finalizer = options->finalizer, .initarg = options->initarg,
                                    .no_spin = options->no_spin != 0};
     struct nursery_setup setup = {.slots = workers, .birth = worker_child, .context = &c->plan, .settle_in = settle_in,
-                                  .close_fds = options->close_fds != 0, .pass_fds = options->pass_fds, .pass_fds_count = options->pass_fds_count};
+                                  .close_fds = options->close_fds != 0, .pass_fds = options->pass_fds,
+                                  .pass_fds_count = options->pass_fds_count};
     int r = map_channels(c);
     if (!r)
         r = make_workers(c, wake_pipe);

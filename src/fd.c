@@ -175,8 +175,8 @@ static int gone(int error)
 int fd_send(int socket, const void *message, size_t size, const int *fds, size_t count)
 {
     union control control;
-    struct iovec bytes = { .iov_base = (void *)(uintptr_t)message, .iov_len = size };
-    struct msghdr header = { .msg_iov = &bytes, .msg_iovlen = 1 };
+    struct iovec bytes = {.iov_base = (void *)(uintptr_t)message, .iov_len = size};
+    struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1};
     ssize_t sent;
 
     if (size == 0 || count > FD_MAX)    /* an empty message could not be told from the end */
@@ -239,8 +239,8 @@ static int collect(struct msghdr *header, int fds[FD_MAX])
 int fd_recv(int socket, void *message, size_t size, int fds[FD_MAX])
 {
     union control control;
-    struct iovec bytes = { .iov_base = message, .iov_len = size };
-    struct msghdr header = { .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+    struct iovec bytes = {.iov_base = message, .iov_len = size};
+    struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     ssize_t got;
     int i, error;
 
@@ -315,7 +315,7 @@ int fd_identify(int fd, struct fd_identity *identity)
 
 int fd_is(int fd, const struct fd_identity *identity)
 {
-    struct fd_identity now;
+    struct fd_identity now = {0, 0};
 
     return fd_identify(fd, &now) == 0 && now.device == identity->device && now.inode == identity->inode;
 }

@@ -1,7 +1,7 @@
 /* Handing out: items to workers.
  *
- * Runs in the host, under the pool's lock, in whichever thread brought work or turns the loop; a generator is called only in the thread of its
- * own call, with the lock given up meanwhile.
+ * Runs in the host, under the pool's lock, in whichever thread brought work or turns the loop; a generator is called only in the thread
+ * of its own call, with the lock given up meanwhile.
  *
  * How much waits at a worker is learned (settle.c): a job's depth, and never more than half of an even share of what is left of it. A
  * worker is served again when it has half of its depth left. Fairness does not depend on any of that: while a worker is idle and nothing is
@@ -86,8 +86,8 @@ static struct crew_worker *idle_worker(struct sched *s)
     return NULL;
 }
 
-/* How many a worker should give away: half of what waits. The last one only where another runs: a worker that is just about to claim it would
- * lose it, and win it back from the next, and so on as long as none of them is quick enough. */
+/* How many a worker should give away: half of what waits. The last one only where another runs: a worker that is just about to claim it
+ * would lose it, and win it back from the next, and so on as long as none of them is quick enough. */
 static uint32_t movable(struct claim claim)
 {
     return (claim_waiting(claim) + claim.running) / 2;
@@ -164,7 +164,8 @@ static void place_pulled(struct sched *s, struct job *j, struct pool_bytes item)
     if (direct) {
         post(s, j, w, &piece);
     } else if (source_return(&j->source, &piece)) {
-        struct ending e = {.index = piece.index, .status = POOL_FAILED, .code = -1, .slot = -1, .text = "no memory in the host for this item"};
+        struct ending e = {.index = piece.index, .status = POOL_FAILED, .code = -1, .slot = -1,
+                           .text = "no memory in the host for this item"};
         job_sent(j, 1, item.size);
         job_settle(j, &e, item.size);
     }

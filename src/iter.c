@@ -1,8 +1,8 @@
 /* Iterators: imap and imap_unordered.
  *
- * Runs in the iterator's thread. A result that is there already is handed over without the lock (cells.h). But somebody has to keep the workers
- * busy meanwhile: every so many results the consumer makes a turn of the loop in passing. How many is learned by the clock, which is read only
- * then: a consumer that takes long for each makes a turn each time, one that races through makes few.
+ * Runs in the iterator's thread. A result that is there already is handed over without the lock (cells.h). But somebody has to keep the
+ * workers busy meanwhile: every so many results the consumer makes a turn of the loop in passing. How many is learned by the clock,
+ * which is read only then: a consumer that takes long for each makes a turn each time, one that races through makes few.
  *
  * An iterator is its job. Freed before the job has ended, it is abandoned: the scheduler frees it with the last item that runs. */
 #include "clock.h"
@@ -88,11 +88,11 @@ static struct pool_iter *imap(struct pool *pool, int ordered, pool_fn *fn, struc
     }
     struct pool_iter *it = calloc(1, sizeof *it);
     status = it ? prepare(pool, it, ordered, fn, items, call) : status_say(POOL_NO_MEMORY, "no memory for an iterator");
-    if (status) {
+    if (it && !status) {
+        start(pool, it);
+    } else {
         free(it);
         it = NULL;
-    } else {
-        start(pool, it);
     }
     int error = status ? submit_errno(pool, status) : 0;
     pool_leave(pool);

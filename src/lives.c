@@ -1,8 +1,8 @@
 /* Workers' lives: births, readiness, deaths and replacements.
  *
- * Runs in the host, under the pool's lock, in the thread that turns the loop (crew_condemn in any). A worker's life: UNBORN, STARTING (asked
- * for at the nursery), READY once it says so itself (born is not ready) and its pid is known, perhaps CONDEMNED, DEAD when the nursery has
- * reaped it. A death is settled by the scheduler, which drains the ring first, and then buries the worker here.
+ * Runs in the host, under the pool's lock, in the thread that turns the loop (crew_condemn in any). A worker's life: UNBORN, STARTING
+ * (asked for at the nursery), READY once it says so itself (born is not ready) and its pid is known, perhaps CONDEMNED, DEAD when the
+ * nursery has reaped it. A death is settled by the scheduler, which drains the ring first, and then buries the worker here.
  *
  * Kills and deaths name slot and generation, so that an order never meets a successor. A worker whose result pipe ends
  * without a report of its death closed its descriptors or became another program: it is condemned.

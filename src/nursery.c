@@ -84,7 +84,7 @@ short nursery_events(const struct nursery *nursery)
 static int say(const struct nursery *nursery, enum nursery_order_kind kind, unsigned slot, uint32_t generation,
                const int *pipes)
 {
-    struct nursery_order order = { .kind = kind, .slot = slot, .generation = generation };
+    struct nursery_order order = {.kind = kind, .slot = slot, .generation = generation};
 
     return fd_send(nursery->line.socket, &order, sizeof order, pipes, pipes ? FD_MAX : 0);
 }
@@ -230,8 +230,8 @@ void nursery_forget(struct nursery *nursery)
  * at all; without one, by the socket. */
 static int see_off(struct nursery *nursery, int64_t deadline)
 {
-    struct pollfd watch[2] = { { .fd = nursery->line.socket, .events = POLLIN },
-                               { .fd = nursery->line.gone, .events = POLLIN } };
+    struct pollfd watch[2] = {{.fd = nursery->line.socket, .events = POLLIN},
+                              {.fd = nursery->line.gone, .events = POLLIN}};
     struct nursery_report late;
     int error;
 

@@ -20,7 +20,7 @@ struct nursery_setup {
     unsigned          slots;
     nursery_birth_fn *birth;            /* called in each worker */
     void             *context;          /* for birth; as it was at nursery_open */
-    void            (*settle_in)(void *context);   /* called once in the nursery before anything else (unmap, close what other pools own); may be NULL */
+    void            (*settle_in)(void *context);   /* called once in the nursery, early; may be NULL */
     int               close_fds;        /* nonzero: nursery closes all above 2 that it inherited, */
     const int        *pass_fds;         /*   but for these */
     size_t            pass_fds_count;
@@ -30,7 +30,13 @@ enum nursery_state { NURSERY_BORN = 1,      /* forked: pid */
                      NURSERY_UNBORN,        /* could not be forked: error */
                      NURSERY_DEAD };        /* reaped, its process group killed: pid and wait status */
 
-struct nursery_report { unsigned slot; uint32_t generation; enum nursery_state state; pid_t pid; int status; /* DEAD: as of waitpid; UNBORN: an errno */ };
+struct nursery_report {
+    unsigned           slot;
+    uint32_t           generation;
+    enum nursery_state state;
+    pid_t              pid;
+    int                status;          /* DEAD: as of waitpid; UNBORN: an errno */
+};
 
 /* Forks the nursery (twice, so that the host's wait() does not see it). 0, or an errno with nothing left behind.
  * Call with no lock that `settle_in` needs. Blocks until the nursery has said hello. */

@@ -91,7 +91,7 @@ int nursery_child_pidfd(int *self)
 
 static int greet(const struct nursery_child *child, pid_t pid, int error, int self)
 {
-    struct nursery_news news = { .kind = NEWS_HELLO, .slot = getppid() == child->host_pid, .pid = pid, .status = error };
+    struct nursery_news news = {.kind = NEWS_HELLO, .slot = getppid() == child->host_pid, .pid = pid, .status = error};
 
     return fd_send(child->socket, &news, sizeof news, &self, self >= 0);
 }
@@ -233,8 +233,8 @@ static int host_is_gone(const struct nursery_child *child, const struct pollfd w
 /* Until the host is gone or wants no more. Orders that it sent before it said so are void. */
 static void serve(struct nursery_child *child)
 {
-    static const struct timespec look = { .tv_nsec = 250000000 };
-    struct pollfd watch[2] = { { .fd = child->socket }, { .fd = child->host, .events = POLLIN } };
+    static const struct timespec look = {.tv_nsec = 250000000};
+    struct pollfd watch[2] = {{.fd = child->socket}, {.fd = child->host, .events = POLLIN}};
     sigset_t deaf;
 
     sigfillset(&deaf);
@@ -281,7 +281,7 @@ static void clear_out(struct nursery_child *child)
 /* Waits to be asked how it went: before GO, who our parent will be is not known. */
 static void refuse(struct nursery_child *child, int error)
 {
-    struct pollfd watch[2] = { { .fd = child->socket, .events = POLLIN }, { .fd = child->host, .events = POLLIN } };
+    struct pollfd watch[2] = {{.fd = child->socket, .events = POLLIN}, {.fd = child->host, .events = POLLIN}};
     struct nursery_order go;
     int fds[FD_MAX];
 

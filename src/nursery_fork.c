@@ -57,7 +57,7 @@ static int fork_twice(struct nursery_child *child, int hosts_end)
 /* Waits for the nursery's first words. */
 static int hear_hello(struct nursery_line *line)
 {
-    struct pollfd watch = { .fd = line->socket, .events = POLLIN };
+    struct pollfd watch = {.fd = line->socket, .events = POLLIN};
     struct nursery_news news;
     int fds[FD_MAX], error;
 
@@ -78,7 +78,7 @@ static int hear_hello(struct nursery_line *line)
 
 static int say_go(const struct nursery_line *line)
 {
-    struct nursery_order go = { .kind = ORDER_GO };
+    struct nursery_order go = {.kind = ORDER_GO};
     int error = fd_send(line->socket, &go, sizeof go, NULL, 0);
 
     return error == EPIPE ? 0 : error;  /* it is gone already, and may have said why */
@@ -86,7 +86,7 @@ static int say_go(const struct nursery_line *line)
 
 static int start(struct nursery_line *line, const struct nursery_setup *setup)
 {
-    int ends[2] = { -1, -1 }, self = -1, error = fd_socketpair(ends);
+    int ends[2] = {-1, -1}, self = -1, error = fd_socketpair(ends);
     struct nursery_child *child = NULL;
 
     if (error)

@@ -144,7 +144,7 @@ static int count(struct dl_phdr_info *info, size_t size, void *arg)
 /* Makes the cache fit for what is loaded now; 0: it cannot be used. */
 static int refresh(void)
 {
-    struct counters now = { 0, 0, 0 };
+    struct counters now = {0, 0, 0};
 
     dl_iterate_phdr(count, &now);
     if (now.known && now.adds == cache.adds && now.subs == cache.subs)
@@ -176,13 +176,13 @@ static int describe(struct dl_phdr_info *info, size_t size, void *arg)
         return 0;
     if (is_vdso(info))
         return -1;
-    query->ref = (struct object_ref){ hash_name(info), hash_contents(info), offset };
+    query->ref = (struct object_ref){hash_name(info), hash_contents(info), offset};
     return 1;
 }
 
 int object_name(object_fn *fn, struct object_ref *ref)
 {
-    struct query query = { .fn = fn };
+    struct query query = {.fn = fn};
     const struct known *known;
     int cached = refresh();
 
@@ -213,7 +213,7 @@ static int look_up(struct dl_phdr_info *info, size_t size, void *arg)
 
 object_fn *object_find(const struct object_ref *ref)
 {
-    struct query query = { .ref = *ref };
+    struct query query = {.ref = *ref};
     const struct known *known;
     int cached = refresh();
 

@@ -17,8 +17,8 @@ struct pool {
     struct pool   *next, *before;   /* among this process's pools; under forks_lock */
 };
 
-/* Begins a public call: the pool is usable by this process and still open, and cannot go away before pool_leave; its lock is held. POOL_OK, or
- * the status to be returned, said in words. */
+/* Begins a public call: the pool is usable by this process and still open, and cannot go away before pool_leave; its lock is held.
+ * POOL_OK, or the status to be returned, said in words. */
 enum pool_status pool_enter(struct pool *pool);
 void             pool_leave(struct pool *pool);
 

@@ -1,11 +1,11 @@
 /* Settling: results to jobs; the dead; calls that are cut off.
  *
- * Runs in the host, under the pool's lock. Taking and burying are done only by the thread that turns the loop; cutting off by any. Each item
- * that was handed over ends here in exactly one way: by what its worker told, by its worker's death, or by coming back unstarted.
+ * Runs in the host, under the pool's lock. Taking and burying are done only by the thread that turns the loop; cutting off by any. Each
+ * item that was handed over ends here in exactly one way: by what its worker told, by its worker's death, or by coming back unstarted.
  *
- * A death is drained first and mourned then: what the worker had published counts, whatever killed it an instant later. A cut takes back what
- * has not started, and only then asks for the kill of what runs: with nothing waiting, the worker cannot start anything else, and if
- * it finishes before the kill arrives, its result is drained as ever.
+ * A death is drained first and mourned then: what the worker had published counts, whatever killed it an instant later. A cut takes back
+ * what has not started, and only then asks for the kill of what runs: with nothing waiting, the worker cannot start anything else, and
+ * if it finishes before the kill arrives, its result is drained as ever.
  *
  * The depth of a job is learned from how long its items took: about DEPTH_TIME of work should wait at a worker. It is doubled while
  * workers run dry before the caller is back. */
@@ -149,7 +149,8 @@ static void settle_lost(struct sched *s, struct crew_worker *w, const struct eve
     char text[300];
     crew_epitaph(w, text, sizeof text);
     for (size_t i = 0; i < e->piece.count; i++) {
-        struct ending ending = {.index = e->piece.index + i, .status = w->verdict, .tries = e->piece.tries, .pid = w->pid, .slot = -1, .text = text};
+        struct ending ending = {.index = e->piece.index + i, .status = w->verdict, .tries = e->piece.tries, .pid = w->pid,
+                                .slot = -1, .text = text};
         if (w->verdict == POOL_CRASHED) {
             ending.signal = WIFSIGNALED(w->wait_status) ? WTERMSIG(w->wait_status) : 0;
             ending.code = WIFEXITED(w->wait_status) ? WEXITSTATUS(w->wait_status) : 0;
@@ -168,7 +169,8 @@ void sched_give_back(struct sched *s, struct piece *piece)
         free(piece->owned);
     } else if (source_return(&j->source, piece)) {
         for (size_t i = 0; i < piece->count; i++) {
-            struct ending e = {.index = piece->index + i, .status = POOL_FAILED, .code = -1, .slot = -1, .text = "no memory in the host to move it to another worker"};
+            struct ending e = {.index = piece->index + i, .status = POOL_FAILED, .code = -1, .slot = -1,
+                               .text = "no memory in the host to move it to another worker"};
             job_settle(j, &e, piece->size);
         }
         free(piece->owned);

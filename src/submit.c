@@ -1,7 +1,7 @@
 /* The calls that wait for all: map, apply, map_results; and what all calls check and prepare alike.
  *
- * Runs in the calling thread. A job of these lies on the caller's stack: the call returns only when nothing of it is left anywhere. Mistakes are
- * told before anything is handed out, each in one sentence that says what to change. */
+ * Runs in the calling thread. A job of these lies on the caller's stack: the call returns only when nothing of it is left anywhere.
+ * Mistakes are told before anything is handed out, each in one sentence that says what to change. */
 #include "submit.h"
 
 #include "result.h"
@@ -146,7 +146,8 @@ static void report(const struct pool *pool, const struct job *job, enum pool_sta
         submit_explain(pool, status);
 }
 
-static enum pool_status map(struct pool *pool, pool_fn *fn, struct pool_items items, void *out, size_t out_size, const struct pool_call *call)
+static enum pool_status map(struct pool *pool, pool_fn *fn, struct pool_items items, void *out, size_t out_size,
+                            const struct pool_call *call)
 {
     struct job job = {0};
     status_clear();

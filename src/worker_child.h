@@ -23,11 +23,11 @@ struct worker_plan {
 /* How a worker says by its exit status that its channel was written over or its pipe is gone. */
 enum { WORKER_DAMAGED = 113 };
 
-/* In the nursery, before any worker: what has to be done once for all of them. Hangs where another thread of the host held one of libc's locks
- * at the moment of the fork (the loader's, or that of exit handlers), for which fork() does not care: call it under a time limit. */
+/* In the nursery, before any worker: what has to be done once for all of them. Hangs where another thread of the host held one of libc's
+ * locks at the moment of the fork (the loader's, or that of exit handlers), for which fork() does not care: call it under a time limit. */
 void worker_prepare(void);
 
 /* A nursery_birth_fn: context is a struct worker_plan. Called with all signals blocked; opens the mask. Never returns. */
-void worker_child(void *plan, unsigned slot, uint32_t generation, int task_pipe, int result_pipe);
+void worker_child(void *context, unsigned slot, uint32_t generation, int task_pipe, int result_pipe);
 
 #endif

@@ -4,8 +4,8 @@
  * one known size), the result ring (small), a lane slot (large), or the heap, from where it goes through the stream in pieces
  * (larger than a slot). A second pool_out gives up the first place: nothing was published, so nothing is to be taken back.
  *
- * Frames that come before the item's finish (a result, a failure) and frames that the caller must answer (a need) go into the same ring; the
- * caller leaves a frame of an unfinished position where it is, unless it is one to be answered. */
+ * Frames that come before the item's finish (a result, a failure) and frames that the caller must answer (a need) go into the same ring;
+ * the caller leaves a frame of an unfinished position where it is, unless it is one to be answered. */
 #define _GNU_SOURCE
 #include "worker_result.h"
 

@@ -112,7 +112,7 @@ int check_teardown(void **state)
 
 int check_until(int (*condition)(void *), void *arg, double seconds)
 {
-    const struct timespec pause = { .tv_nsec = 1000000 };
+    const struct timespec pause = {.tv_nsec = 1000000};
     int64_t deadline = clock_deadline(seconds);
 
     while (!condition(arg)) {

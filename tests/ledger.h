@@ -63,7 +63,7 @@ static inline int ledger_clear(void **state)
 
 static inline void nap(void)
 {
-    static const struct timespec moment = { .tv_nsec = 1000000 };
+    static const struct timespec moment = {.tv_nsec = 1000000};
 
     nanosleep(&moment, NULL);
 }
@@ -133,7 +133,7 @@ static inline double init_timeout(void)
 
 static inline struct pool *make_pool(unsigned workers)
 {
-    struct pool_options options = { .workers = workers };
+    struct pool_options options = {.workers = workers};
     struct pool *pool = pool_create(&options);
 
     if (!pool)
@@ -183,7 +183,7 @@ static inline void collect(struct pool_iter *iter, struct end *ends, size_t coun
 
 static inline struct pool_iter *begin(struct pool *pool, pool_fn *fn, size_t count, size_t chunk)
 {
-    struct pool_call call = { .chunk = chunk };
+    struct pool_call call = {.chunk = chunk};
     struct pool_iter *iter = pool_imap_unordered(pool, fn, pool_range(count), &call);
 
     if (!iter)

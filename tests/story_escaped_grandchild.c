@@ -272,7 +272,7 @@ static int returns_in_its_child(struct pool_worker *worker)
 
 static void an_initializers_runaway_is_gone_with_the_pool(void **state)
 {
-    struct pool_options options = { .workers = 1, .initializer = forks_a_runaway };
+    struct pool_options options = {.workers = 1, .initializer = forks_a_runaway};
     struct pool *pool = pool_create(&options);
     pid_t pid = noted(0);
 
@@ -286,7 +286,7 @@ static void an_initializers_runaway_is_gone_with_the_pool(void **state)
 
 static void a_failed_initializers_runaway_is_gone_as_well(void **state)
 {
-    struct pool_options options = { .workers = 1, .initializer = fails_after_a_runaway };
+    struct pool_options options = {.workers = 1, .initializer = fails_after_a_runaway};
 
     (void)state;
     assert_null(pool_create(&options));
@@ -295,7 +295,7 @@ static void a_failed_initializers_runaway_is_gone_as_well(void **state)
 
 static void an_initializers_child_is_no_worker(void **state)
 {
-    struct pool_options options = { .workers = 1, .initializer = returns_in_its_child };
+    struct pool_options options = {.workers = 1, .initializer = returns_in_its_child};
     struct pool *pool = pool_create(&options);
 
     (void)state;

@@ -10,7 +10,7 @@
 
 enum { ITEMS = 5000 };
 
-static const size_t chunks[] = { 0, 1, 64, 4096 };
+static const size_t chunks[] = {0, 1, 64, 4096};
 
 static void set_slow(unsigned which, size_t index)
 {
@@ -38,7 +38,7 @@ static int slow_until_the_gate(struct pool_task *task)
 
 static void all_others_come_first(struct pool_items items, size_t count, size_t chunk, size_t slow)
 {
-    struct pool_call call = { .chunk = chunk, .window = count };
+    struct pool_call call = {.chunk = chunk, .window = count};
     struct pool *pool = make_pool(2);
     struct end *ends = calloc(count, sizeof *ends);
     struct pool_iter *iter;
@@ -105,7 +105,7 @@ static int next_number(void *cursor, struct pool_bytes *item)
     if (*next == 1000)
         return 0;
     ++*next;
-    *item = (struct pool_bytes){ next, sizeof *next };
+    *item = (struct pool_bytes){next, sizeof *next};
     return 1;
 }
 
@@ -134,7 +134,7 @@ static int slow_until_the_others_ran(struct pool_task *task)
 static void map_with_slow(unsigned workers, unsigned slow, size_t chunk)
 {
     static long values[ITEMS];
-    struct pool_call call = { .chunk = chunk };
+    struct pool_call call = {.chunk = chunk};
     struct pool *pool = make_pool(workers);
     size_t i;
 
@@ -201,7 +201,7 @@ static int waits_for_delivery_of_the_one_before(struct pool_task *task)
 
 static void each_is_delivered_before_the_next_ends(size_t count, size_t chunk, int size)
 {
-    struct pool_call call = { .chunk = chunk };
+    struct pool_call call = {.chunk = chunk};
     struct pool *pool = make_pool(1);
     struct pool_iter *iter;
     const struct pool_result *r;

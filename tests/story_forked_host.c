@@ -102,9 +102,9 @@ static void in_child_of_host(void (*act)(void))
     const struct pool_result *r;
     int i;
 
-    pool = pool_create(&(struct pool_options){ .workers = 2 });
+    pool = pool_create(&(struct pool_options){.workers = 2});
     assert_non_null(pool);
-    iter = pool_imap(pool, square, numbers(), &(struct pool_call){ .window = 8 });
+    iter = pool_imap(pool, square, numbers(), &(struct pool_call){.window = 8});
     assert_non_null(iter);
     assert_non_null(r = pool_next(iter));
     results = pool_map_results(pool, square, numbers(), NULL);
@@ -241,7 +241,7 @@ static void freeing_results_does_nothing(void **state)
 
 static void free_own_there(void)
 {
-    struct pool *own = pool_create(&(struct pool_options){ .serial = 1 });
+    struct pool *own = pool_create(&(struct pool_options){.serial = 1});
     struct pool_results *list = pool_map_results(own, square, numbers(), NULL);
 
     WANT(pool_results_count(list) == N);
@@ -299,7 +299,7 @@ static void handles_are_safe_after_destroy(void **state)
 
 static void own_pool_there(void)
 {
-    struct pool *own = pool_create(&(struct pool_options){ .workers = 2 });
+    struct pool *own = pool_create(&(struct pool_options){.workers = 2});
 
     WANT(own != NULL && maps_well(own));
     pool_destroy(pool);
@@ -318,7 +318,7 @@ static void destroy_and_own_pool(void)
     struct pool *own;
 
     pool_destroy(pool);
-    own = pool_create(&(struct pool_options){ .workers = 2 });
+    own = pool_create(&(struct pool_options){.workers = 2});
     WANT(own != NULL && maps_well(own));
     pool_destroy(own);
 }
@@ -364,7 +364,7 @@ static void child_that_just_leaves_harms_nothing(void **state)
 static void serial_pool_is_refused_too(void **state)
 {
     (void)state;
-    pool = pool_create(&(struct pool_options){ .serial = 1 });
+    pool = pool_create(&(struct pool_options){.serial = 1});
     assert_non_null(pool);
     in_child(map_there);
     assert_true(maps_well(pool));
@@ -377,7 +377,7 @@ static atomic_int over;
 
 static void *map_on(void *unused)
 {
-    int numbers_in[50] = { 0 }, numbers_out[50];
+    int numbers_in[50] = {0}, numbers_out[50];
 
     (void)unused;
     while (!atomic_load(&over))
@@ -400,7 +400,7 @@ static void forked_while_a_thread_is_in_map(void **state)
 
     (void)state;
     atomic_store(&over, 0);
-    pool = pool_create(&(struct pool_options){ .workers = 2 });
+    pool = pool_create(&(struct pool_options){.workers = 2});
     assert_non_null(pool);
     assert_int_equal(pthread_create(&thread, NULL, map_on, NULL), 0);
     for (i = 0; i < 30; i++)
@@ -425,7 +425,7 @@ static void child_that_lives_on_delays_no_destroy(void **state)
     pid_t workers[2], child;
 
     (void)state;
-    pool = pool_create(&(struct pool_options){ .workers = 2 });
+    pool = pool_create(&(struct pool_options){.workers = 2});
     assert_non_null(pool);
     workers[0] = pool_worker_pid(pool, 0);
     workers[1] = pool_worker_pid(pool, 1);

@@ -66,7 +66,7 @@ static void linger(void)
 
 static int breed(struct pool_worker *worker)
 {
-    const struct timespec moment = { .tv_nsec = 1000000 };
+    const struct timespec moment = {.tv_nsec = 1000000};
     pid_t child;
 
     if (worker->index == 0)
@@ -117,7 +117,7 @@ static int square(struct pool_task *task)
 
 static struct pool *make_pool(void)
 {
-    struct pool *pool = pool_create(&(struct pool_options){ .workers = WORKERS, .initializer = breed });
+    struct pool *pool = pool_create(&(struct pool_options){.workers = WORKERS, .initializer = breed});
 
     WANT(pool != NULL);
     return pool;
@@ -188,7 +188,7 @@ static void be_host(void (*act)(void))
     pthread_t thread;
 
     signal(SIGSEGV, SIG_DFL);
-    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     WANT(pthread_create(&thread, NULL, obey, NULL) == 0);
     act();
     _exit(2);                           /* it ended by itself */
@@ -306,12 +306,12 @@ static void leaves_nothing(void **state)
 
 static void churn(void)
 {
-    int in[8] = { 0, 1, 2, 3, 4, 5, 6, 7 }, out[8];
+    int in[8] = {0, 1, 2, 3, 4, 5, 6, 7}, out[8];
     struct pool_iter *it;
     struct pool *pool;
 
     for (;;) {
-        pool = pool_create(&(struct pool_options){ .workers = 3 });
+        pool = pool_create(&(struct pool_options){.workers = 3});
         WANT(pool != NULL);
         WANT(pool_map(pool, square, pool_array(in, 8, sizeof *in), out, sizeof *out, NULL) == POOL_OK);
         it = pool_imap(pool, square, pool_array(in, 8, sizeof *in), NULL);
@@ -375,7 +375,7 @@ static void work_until_told(void)
         WANT(pool_map(pool, square, pool_array(in, N, sizeof *in), out, sizeof *out, NULL) == POOL_OK);
         for (i = 0; i < N; i++)
             WANT(out[i] == i * i);
-        it = pool_imap(pool, square, pool_array(in, N, sizeof *in), &(struct pool_call){ .window = 10 });
+        it = pool_imap(pool, square, pool_array(in, N, sizeof *in), &(struct pool_call){.window = 10});
         for (i = 0; (r = pool_next(it)); i++)
             WANT(r->status == POOL_OK && r->index == (size_t)i && *(const int *)r->data == i * i);
         WANT(i == N && pool_iter_status(it) == POOL_OK);
@@ -447,7 +447,7 @@ static void idle_and_work(void)
 
 static void stopped_while_idle_goes_on(void **state)
 {
-    struct scene scene = { .act = in_idle };
+    struct scene scene = {.act = in_idle};
     pid_t host = start_host(idle_and_work);
 
     (void)state;
@@ -462,7 +462,7 @@ static void stopped_while_idle_goes_on(void **state)
 /* A terminal stops the group of the host, in which its workers are not. */
 static void killed_while_stopped_leaves_nothing(void **state)
 {
-    struct scene scene = { .act = in_map, .begun = WORKERS + 1 };
+    struct scene scene = {.act = in_map, .begun = WORKERS + 1};
     pid_t host = start_host(in_map);
 
     (void)state;
@@ -483,7 +483,7 @@ static int setup(void **state)
     return check_setup(state);
 }
 
-#define SCENE(name, ...) { name, leaves_nothing, NULL, NULL, &(struct scene){ __VA_ARGS__ } }
+#define SCENE(name, ...) {name, leaves_nothing, NULL, NULL, &(struct scene){__VA_ARGS__}}
 #define SCENES(where, ...)                                                                     \
     SCENE("killed " where, __VA_ARGS__, .signal = SIGKILL),                                    \
     SCENE("crashing " where, __VA_ARGS__, .signal = SIGSEGV),                                  \

@@ -110,7 +110,7 @@ static void imap_well(struct pool *pool)
 
     for (i = 0; i < N; i++)
         in[i] = i;
-    it = pool_imap(pool, square, pool_array(in, N, sizeof *in), &(struct pool_call){ .window = 7 });
+    it = pool_imap(pool, square, pool_array(in, N, sizeof *in), &(struct pool_call){.window = 7});
     WANT(it != NULL);
     for (i = 0; (r = pool_next(it)); i++)
         WANT(r->status == POOL_OK && *(const int *)r->data == i * i);
@@ -136,7 +136,7 @@ static void large_well(struct pool *pool)
 
 static struct pool *two(void)
 {
-    struct pool *pool = pool_create(&(struct pool_options){ .workers = 2 });
+    struct pool *pool = pool_create(&(struct pool_options){.workers = 2});
 
     WANT(pool != NULL);
     return pool;
@@ -379,8 +379,8 @@ static void host_may_block_all_signals(void **state)
 
 static void storms(void)
 {
-    struct sigaction action = { .sa_handler = count_signal };       /* no SA_RESTART */
-    const struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = { { 0, 0 }, { 0, 0 } };
+    struct sigaction action = {.sa_handler = count_signal};       /* no SA_RESTART */
+    const struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
     int64_t until = clock_deadline(0.5);
 
     sigaction(SIGALRM, &action, NULL);
@@ -463,7 +463,7 @@ static void host_may_have_closed_0_1_and_2(void **state)
 static void starts_a_program(void)
 {
     static char sh[] = "sh", option[] = "-c", look[] = "test $(ls /proc/self/fd | wc -l) -eq 4";     /* ls has it open itself */
-    char *const command[] = { sh, option, look, NULL };
+    char *const command[] = {sh, option, look, NULL};
     struct pool *pool;
     pid_t pid;
     int fd, status;
@@ -639,7 +639,7 @@ static struct {
 
 static void wait_until_over(void)
 {
-    const struct timespec moment = { .tv_nsec = 1000000 };
+    const struct timespec moment = {.tv_nsec = 1000000};
 
     atomic_fetch_add(&shared->held, 1);
     while (!atomic_load(&over))
@@ -751,7 +751,7 @@ static void replace_while(void *(*hold)(void *))
     size_t i;
 
     share();
-    pool = pool_create(&(struct pool_options){ .workers = 2, .initializer = use_all });
+    pool = pool_create(&(struct pool_options){.workers = 2, .initializer = use_all});
     WANT(pool != NULL);
     WANT(pool_apply(pool, die, NULL, 0, NULL, 0, NULL) == POOL_CRASHED);
     WANT(pthread_create(&thread, NULL, hold, NULL) == 0);
@@ -813,7 +813,7 @@ static void replacement_while_libraries_are_loaded(void **state)
 /* The same when the pool is created: no lock of the host's is relied upon in a child. */
 static void create_among_threads(void)
 {
-    void *(*const busy[])(void *) = { allocate, load, allocate, load };
+    void *(*const busy[])(void *) = {allocate, load, allocate, load};
     pthread_t threads[4];
     int i, all = 4;
 

@@ -83,7 +83,7 @@ static void says(const char *part)
 
 static void refused(pool_initializer *initializer, double timeout, int error)
 {
-    const struct pool_options options = { .workers = WORKERS, .initializer = initializer, .init_timeout = timeout };
+    const struct pool_options options = {.workers = WORKERS, .initializer = initializer, .init_timeout = timeout};
     struct check_state before;
     unsigned i;
 
@@ -154,7 +154,7 @@ static void a_lost_pipe(void **state)
 
 static void an_infinite_timeout_is_none(void **state)
 {
-    const struct pool_options options = { .workers = 1, .initializer = returns_code, .init_timeout = HUGE_VAL };
+    const struct pool_options options = {.workers = 1, .initializer = returns_code, .init_timeout = HUGE_VAL};
     struct pool *pool = pool_create(&options);
 
     (void)state;
@@ -193,7 +193,7 @@ struct seen {
 static int looks(struct pool_task *task)
 {
     const struct pool_worker *worker = task->worker;
-    struct seen seen = { *(const long *)worker->state, worker->index, *(const long *)worker->arg == 1000 };
+    struct seen seen = {*(const long *)worker->state, worker->index, *(const long *)worker->arg == 1000};
 
     return pool_return(task, &seen, sizeof seen);
 }
@@ -201,7 +201,7 @@ static int looks(struct pool_task *task)
 static struct pool *make_prepared(unsigned workers)
 {
     static long base;
-    const struct pool_options options = { .workers = workers, .initializer = prepares, .initarg = &base, .finalizer = frees };
+    const struct pool_options options = {.workers = workers, .initializer = prepares, .initarg = &base, .finalizer = frees};
     struct pool *pool;
 
     base = 1000;
@@ -314,7 +314,7 @@ static void pauses_at_its_end(struct pool_worker *worker)
 
 static void a_finalizer_that_never_ends_is_killed(void **state)
 {
-    const struct pool_options options = { .workers = 2, .finalizer = pauses_at_its_end };
+    const struct pool_options options = {.workers = 2, .finalizer = pauses_at_its_end};
     struct pool *pool = pool_create(&options);
 
     (void)state;

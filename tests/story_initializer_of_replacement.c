@@ -36,7 +36,7 @@ static int initializer(struct pool_worker *worker)
 
 static struct pool *make(unsigned workers, double timeout)
 {
-    const struct pool_options options = { .workers = workers, .initializer = initializer, .init_timeout = timeout };
+    const struct pool_options options = {.workers = workers, .initializer = initializer, .init_timeout = timeout};
     struct pool *pool = pool_create(&options);
 
     if (!pool)
@@ -207,7 +207,7 @@ static int fails_every_other_time(struct pool_worker *worker)
 
 static void a_failure_now_and_then_breaks_nothing(void **state)
 {
-    const struct pool_options options = { .workers = 1, .initializer = fails_every_other_time };
+    const struct pool_options options = {.workers = 1, .initializer = fails_every_other_time};
     struct pool *pool = pool_create(&options);
     pid_t pid;
     int round;

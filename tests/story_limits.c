@@ -208,7 +208,7 @@ static int attempt(resource_name resource, long limit, unsigned workers)
     before_limit = now.rlim_cur;
     WANT(set(resource, limit) == 0);
     errno = 0;
-    pool = pool_create(&(struct pool_options){ .workers = workers });
+    pool = pool_create(&(struct pool_options){.workers = workers});
     error = errno;
     snprintf(why, sizeof why, "%s", pool_error());
     works = pool != NULL;
@@ -250,7 +250,7 @@ static void at_every_number_of_descriptors(void **state)
 
 static void no_descriptors_later(void)
 {
-    struct pool *pool = pool_create(&(struct pool_options){ .workers = 2 });
+    struct pool *pool = pool_create(&(struct pool_options){.workers = 2});
     enum pool_status status;
     long limit = 4;
     int i;
@@ -313,7 +313,7 @@ static void no_process_later(void)
     int i;
 
     become_a_stranger();
-    pool = pool_create(&(struct pool_options){ .workers = 2 });
+    pool = pool_create(&(struct pool_options){.workers = 2});
     WANT(pool != NULL);
     /* The nursery is what forks: its limit is what it was at its birth, but a pool of the host's own is in nobody's way. */
     WANT(set(RLIMIT_NPROC, limit) == 0);
@@ -321,7 +321,7 @@ static void no_process_later(void)
         status = pool_apply(pool, die, NULL, 0, NULL, 0, NULL);
         WANT(status == POOL_CRASHED);
     }
-    WANT(!pool_create(&(struct pool_options){ .workers = 2 }) && errno == EAGAIN);
+    WANT(!pool_create(&(struct pool_options){.workers = 2}) && errno == EAGAIN);
     pool_destroy(pool);
 }
 

@@ -87,7 +87,7 @@ static void assert_constant(struct levels before, long kib)
 static void make(void)
 {
     memset(shared, 0, sizeof *shared);
-    pool = pool_create(&(struct pool_options){ .workers = WORKERS });
+    pool = pool_create(&(struct pool_options){.workers = WORKERS});
     assert_non_null(pool);
 }
 
@@ -131,13 +131,13 @@ static int pull(void *cursor, struct pool_bytes *item)
         return 0;
     memset(s->item, (int)(s->pulled % 251), s->size);   /* it is borrowed until now only */
     s->pulled++;
-    *item = (struct pool_bytes){ s->item, s->size };
+    *item = (struct pool_bytes){s->item, s->size};
     return 1;
 }
 
 static struct stream stream(size_t end, size_t size)
 {
-    struct stream s = { 0, end, size, malloc(size ? size : 1) };
+    struct stream s = {0, end, size, malloc(size ? size : 1)};
 
     assert_non_null(s.item);
     return s;
@@ -161,7 +161,7 @@ static void take(struct pool_iter *it, size_t from, size_t count, size_t size)
 static void pulls_within(int ordered, size_t window)
 {
     struct stream s = stream(SIZE_MAX, 64);
-    struct pool_call call = { .window = window };
+    struct pool_call call = {.window = window};
     struct pool_iter *it;
     size_t i;
 
@@ -239,7 +239,7 @@ static void large_items_take_constant_memory(void **state)
 
     (void)state;
     make();
-    it = pool_imap(pool, echo, pool_generator(pull, &s), &(struct pool_call){ .window = 4 });
+    it = pool_imap(pool, echo, pool_generator(pull, &s), &(struct pool_call){.window = 4});
     take(it, 0, 50, MIB);
     before = levels();
     take(it, 50, count, MIB);
@@ -266,13 +266,13 @@ static int count_and_echo(struct pool_task *task)
 static void slow_consumer_takes_constant_memory(void **state)
 {
     struct stream s = stream(SIZE_MAX, 10000);
-    struct levels before = { 0, { 0 } };
+    struct levels before = {0, {0}};
     struct pool_iter *it;
     int i;
 
     (void)state;
     make();
-    it = pool_imap(pool, count_and_echo, pool_generator(pull, &s), &(struct pool_call){ .window = 50 });
+    it = pool_imap(pool, count_and_echo, pool_generator(pull, &s), &(struct pool_call){.window = 50});
     for (i = 0; i < 600; i++) {
         if (i == 200)
             before = levels();
@@ -293,7 +293,7 @@ static void freed_half_way_1000_times(void **state)
     int rounds = is_long() ? 10000 : measured() ? 1000 : 100, i;
     struct stream s = stream(SIZE_MAX, 5000);
     struct check_state check;
-    struct levels before = { 0, { 0 } };
+    struct levels before = {0, {0}};
     struct pool_iter *it;
 
     (void)state;
@@ -417,7 +417,7 @@ static void common_of_64_mib_is_sent_once_per_worker(void **state)
     memset(common, 'c', 64 * MIB);
     make();
     assert_int_equal(pool_map(pool, read_common, pool_range(1000), NULL, 0,
-                              &(struct pool_call){ .common = common, .common_size = 64 * MIB }), POOL_OK);
+                              &(struct pool_call){.common = common, .common_size = 64 * MIB}), POOL_OK);
     pool_destroy(pool);
     free(common);
 }
@@ -447,7 +447,7 @@ static int is_empty(struct pool_task *task)
 
 static void items_of_0_bytes(void **state)
 {
-    const struct pool_bytes none[50] = { { NULL, 0 } };
+    const struct pool_bytes none[50] = {{NULL, 0}};
     struct stream s = stream(50, 0);
 
     (void)state;
@@ -548,13 +548,13 @@ static int fail_at(void *cursor, struct pool_bytes *item)
     if (f->item == f->at)
         return -42;
     f->item++;
-    *item = (struct pool_bytes){ &f->item, sizeof f->item };
+    *item = (struct pool_bytes){&f->item, sizeof f->item};
     return 1;
 }
 
 static void imap_source_fails_at(int at)
 {
-    struct failing f = { at, 0 };
+    struct failing f = {at, 0};
     const struct pool_result *r;
     struct pool_iter *it;
     int i;
@@ -589,7 +589,7 @@ static void imap_source_fails_in_the_middle(void **state)
 
 static void imap_unordered_source_fails_last(void **state)
 {
-    struct failing f = { 100, 0 };
+    struct failing f = {100, 0};
     const struct pool_result *r;
     struct pool_iter *it;
     int i;
@@ -612,7 +612,7 @@ static void imap_unordered_source_fails_last(void **state)
 
 static void map_source_fails(void **state)
 {
-    struct failing f = { 100, 0 };
+    struct failing f = {100, 0};
 
     (void)state;
     make();
@@ -625,7 +625,7 @@ static void map_source_fails(void **state)
 
 static void results_source_fails(void **state)
 {
-    struct failing f = { 100, 0 };
+    struct failing f = {100, 0};
     struct pool_results *results;
 
     (void)state;
@@ -642,7 +642,7 @@ static void results_source_fails(void **state)
 static int null_with_a_size(void *cursor, struct pool_bytes *item)
 {
     (void)cursor;
-    *item = (struct pool_bytes){ NULL, 5 };
+    *item = (struct pool_bytes){NULL, 5};
     return 1;
 }
 
@@ -657,7 +657,7 @@ static void null_with_a_size_is_a_failure_of_the_source(void **state)
 static int ask_the_pool(void *cursor, struct pool_bytes *item)
 {
     struct failing *f = cursor;
-    int in[4] = { 1, 2, 3, f->item }, out[4] = { 0 };
+    int in[4] = {1, 2, 3, f->item}, out[4] = {0};
 
     if (f->item == f->at)
         return 0;
@@ -666,13 +666,13 @@ static int ask_the_pool(void *cursor, struct pool_bytes *item)
         return -1;
     if (pool_apply(pool, echo, in, sizeof *in, out, sizeof *out, NULL))
         return -2;
-    *item = (struct pool_bytes){ &f->item, sizeof f->item };
+    *item = (struct pool_bytes){&f->item, sizeof f->item};
     return 1;
 }
 
 static void generator_may_use_the_pool_in_imap(void **state)
 {
-    struct failing f = { 200, 0 };
+    struct failing f = {200, 0};
     const struct pool_result *r;
     struct pool_iter *it;
     int i;
@@ -689,7 +689,7 @@ static void generator_may_use_the_pool_in_imap(void **state)
 
 static void generator_may_use_the_pool_in_map(void **state)
 {
-    struct failing f = { 200, 0 };
+    struct failing f = {200, 0};
 
     (void)state;
     make();
@@ -706,7 +706,7 @@ static int ask_itself(void *cursor, struct pool_bytes *item)
 
     if (asked && (pool_next(asked) || strlen(pool_error()) < 20))
         return -1;
-    *item = (struct pool_bytes){ calls, sizeof *calls };
+    *item = (struct pool_bytes){calls, sizeof *calls};
     return ++*calls <= 5000;
 }
 
@@ -718,7 +718,7 @@ static void generator_may_not_ask_its_own_iterator(void **state)
     (void)state;
     make();
     asked = NULL;
-    asked = pool_imap(pool, echo, pool_generator(ask_itself, &calls), &(struct pool_call){ .window = 10 });
+    asked = pool_imap(pool, echo, pool_generator(ask_itself, &calls), &(struct pool_call){.window = 10});
     for (i = 0; (r = pool_next(asked)); i++)
         assert_int_equal(r->status, POOL_OK);
     assert_int_equal(i, 5000);

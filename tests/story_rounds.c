@@ -83,7 +83,7 @@ static int say_no(struct pool_worker *worker)
 
 static struct pool *make(void)
 {
-    struct pool *pool = pool_create(&(struct pool_options){ .workers = 2 });
+    struct pool *pool = pool_create(&(struct pool_options){.workers = 2});
 
     assert_non_null(pool);
     return pool;
@@ -97,7 +97,7 @@ static void nothing_asked(void)
 static void mapped(void)
 {
     struct pool *pool = make();
-    int in[N] = { 0 }, out[N];
+    int in[N] = {0}, out[N];
 
     assert_int_equal(pool_map(pool, square, pool_array(in, N, sizeof *in), out, sizeof *out, NULL), POOL_OK);
     pool_destroy(pool);
@@ -135,7 +135,7 @@ static void worker_died(void)
 static void initializer_failed(void)
 {
     errno = 0;
-    assert_null(pool_create(&(struct pool_options){ .workers = 3, .initializer = say_no }));
+    assert_null(pool_create(&(struct pool_options){.workers = 3, .initializer = say_no}));
     assert_int_equal(errno, ECANCELED);
 }
 
@@ -151,7 +151,7 @@ static void listed(void)
 
 static void serial(void)
 {
-    struct pool *pool = pool_create(&(struct pool_options){ .serial = 1 });
+    struct pool *pool = pool_create(&(struct pool_options){.serial = 1});
 
     assert_non_null(pool);
     assert_int_equal(pool_map(pool, large, pool_range(10), NULL, 0, NULL), POOL_OK);
@@ -184,7 +184,7 @@ static void leaves_nothing(void **state)
         fail_msg("%ld KiB resident, %ld before", resident(), memory);
 }
 
-#define ROUND(name) { #name, leaves_nothing, NULL, NULL, &(void (*[])(void)){ name } }
+#define ROUND(name) {#name, leaves_nothing, NULL, NULL, &(void (*[])(void)){name}}
 
 int main(void)
 {

@@ -153,7 +153,7 @@ static void chdir_stays_in_the_worker(void **state)
 #define LIMITER(name, resource)                    \
     static int name(struct pool_task *task)        \
     {                                              \
-        const struct rlimit nothing = { 0, 0 };    \
+        const struct rlimit nothing = {0, 0};    \
                                                    \
         if (setrlimit(resource, &nothing))         \
             return 1;                              \

@@ -84,7 +84,7 @@ static int descend(volatile char *above)
 
 static int overflow_stack(void)
 {
-    struct rlimit little = { 1 << 20, RLIM_INFINITY };
+    struct rlimit little = {1 << 20, RLIM_INFINITY};
     volatile char top = 0;
 
     getrlimit(RLIMIT_STACK, &little);
@@ -165,7 +165,7 @@ static void exit_does_not_run_the_hosts_handlers(void **state)
 
     (void)state;
     if (child == 0) {
-        struct pool_options options = { .workers = 1 };
+        struct pool_options options = {.workers = 1};
         struct pool *pool;
 
         atexit(at_host_exit);
@@ -220,32 +220,130 @@ static void exec_is_a_crash(void **state)
     crashes(execs, 0, SIGKILL);
 }
 
-/* Puts a file in the place of its result pipe, which is whatever pipe it can write to. */
-static int put_file_over_pipes(void)
+/* ---- It puts something else in the place of its pipes */
+
+static char path[] = "/tmp/forkpool-story-XXXXXX";
+static pid_t host;
+
+/* Puts the file at `path` at the number of each pipe of that access mode. The pipes stay open elsewhere: nobody is told of their end. */
+static int put_file_over(int mode)
 {
-    int fd, file = atomic_load(&ledger->pid[0]);
+    int fd, file = open(path, O_RDWR | O_CLOEXEC), done = 0;
     struct stat st;
 
-    for (fd = 3; fd < 1024; fd++)
-        if (fd != file && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode))
-            dup2(file, fd);
-    return 0;
+    if (file < 0)
+        return 0;
+    for (fd = 3; fd < file; fd++)
+        if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) && (fcntl(fd, F_GETFL) & O_ACCMODE) == mode &&
+            fcntl(fd, F_DUPFD_CLOEXEC, file) >= 0)
+            done += dup2(file, fd) == fd;
+    atomic_fetch_add(&ledger->births, (unsigned)done);
+    return done;
 }
 
-TASK(opens_a_file_over_its_pipes, put_file_over_pipes())
-
-static void nothing_is_written_to_a_file_in_the_pipes_place(void **state)
+static int sleeps(void *pid)
 {
-    FILE *file = tmpfile();
+    char name[64], line[512] = "", *end;
+    FILE *file;
+
+    snprintf(name, sizeof name, "/proc/%d/stat", (int)*(const pid_t *)pid);
+    if (!(file = fopen(name, "r")))
+        return 0;
+    if (!fgets(line, sizeof line, file))
+        line[0] = '\0';
+    fclose(file);
+    end = strrchr(line, ')');
+    return end && end[1] == ' ' && end[2] == 'S';
+}
+
+/* Until the host has slept for a while: it has nothing to do but to sleep in poll, and has to be woken. */
+static void await_sleep_of_host(void)
+{
+    int times;
+
+    for (times = 0; times < 20; times = sleeps(&host) ? times + 1 : 0)
+        nap();
+}
+
+TASK(puts_a_file_over_its_result_pipe, put_file_over(O_WRONLY); await_sleep_of_host())
+TASK(puts_a_file_over_its_task_pipe, put_file_over(O_RDONLY))
+TASK(puts_a_file_over_its_pipes, put_file_over(O_WRONLY); put_file_over(O_RDONLY))
+
+/* Nothing is written to the file. The worker finds out when it wants to use the pipe, and leaves. */
+static void a_file_stays_empty(pool_fn *fn, unsigned workers, unsigned pipes)
+{
+    struct end ends[ITEMS];
+    struct pool *pool;
     struct stat st;
+    int file = mkstemp(path);
+    size_t i;
+
+    assert_true(file >= 0);
+    host = getpid();
+    pool = make_pool(workers);
+    run(pool, fn, ITEMS, ends);
+    unlink(path);
+    strcpy(strrchr(path, '-'), "-XXXXXX");
+    assert_int_equal(atomic_load(&ledger->births), pipes);
+    assert_cost_one_at_most(ends, ITEMS);
+    for (i = 0; i < ITEMS; i++)
+        assert_true(ledger->started[i] <= 1);
+    run(pool, good, ITEMS, ends);       /* it may not have been found out before */
+    assert_cost_one_at_most(ends, ITEMS);
+    assert_works(pool);
+    pool_destroy(pool);
+    assert_int_equal(fstat(file, &st), 0);
+    assert_int_equal(st.st_size, 0);
+    close(file);
+}
+
+/* One worker: while it waits for the host to sleep, nothing else wakes that. */
+static void a_wake_up_is_not_written_to_a_file_in_the_pipes_place(void **state)
+{
+    (void)state;
+    a_file_stays_empty(puts_a_file_over_its_result_pipe, 1, 1);
+}
+
+static void a_file_in_the_task_pipes_place_is_not_read(void **state)
+{
+    (void)state;
+    a_file_stays_empty(puts_a_file_over_its_task_pipe, 2, 1);
+}
+
+static void nothing_is_written_to_a_file_in_both_pipes_place(void **state)
+{
+    (void)state;
+    a_file_stays_empty(puts_a_file_over_its_pipes, 2, 2);
+}
+
+/* ---- It forks */
+
+/* The child comes back out of the task like its parent, which waits for its end first. */
+static int returns_twice(struct pool_task *task)
+{
+    pid_t child;
+    int status;
+
+    note_start(task);
+    if (task->index == BAD && (child = fork()) != 0) {
+        if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
+            return 1;
+        atomic_fetch_add(&ledger->ends, 1);
+    }
+    return answer(task);
+}
+
+static void a_child_that_comes_back_from_the_task_is_no_worker(void **state)
+{
+    struct pool *pool = make_pool(1);
+    pid_t worker = worker_of(pool, 0);
+    struct end end = end_of(pool, returns_twice);
 
     (void)state;
-    assert_non_null(file);
-    atomic_store(&ledger->pid[0], fileno(file));
-    costs_one_item_at_most(opens_a_file_over_its_pipes);
-    assert_int_equal(fstat(fileno(file), &st), 0);
-    assert_int_equal(st.st_size, 0);
-    fclose(file);
+    assert_int_equal(atomic_load(&ledger->ends), 1);        /* it ended, and before the item did */
+    assert_good(&end, BAD);
+    assert_int_equal(worker_of(pool, 0), worker);
+    pool_destroy(pool);
 }
 
 int main(void)
@@ -263,7 +361,10 @@ int main(void)
         STORY(closing_all_descriptors_costs_one_item_at_most),
         STORY(closing_all_descriptors_for_ever_is_a_crash),
         STORY(exec_is_a_crash),
-        STORY(nothing_is_written_to_a_file_in_the_pipes_place),
+        STORY(a_wake_up_is_not_written_to_a_file_in_the_pipes_place),
+        STORY(a_file_in_the_task_pipes_place_is_not_read),
+        STORY(nothing_is_written_to_a_file_in_both_pipes_place),
+        STORY(a_child_that_comes_back_from_the_task_is_no_worker),
     };
 
     return cmocka_run_group_tests(tests, ledger_setup, ledger_teardown);

@@ -93,7 +93,7 @@ static int scribbles(struct pool_task *task)
 static struct pool_iter *begin_array(struct pool *pool, size_t chunk)
 {
     static const long items[ITEMS];
-    struct pool_call call = { .chunk = chunk };
+    struct pool_call call = {.chunk = chunk};
     struct pool_iter *iter = pool_imap_unordered(pool, scribbles, pool_array(items, ITEMS, sizeof *items), &call);
 
     assert_non_null(iter);
@@ -118,7 +118,7 @@ static void harms_its_worker_only(enum pattern pattern, int what, enum then then
     size_t i;
 
     ledger_clear(NULL);
-    deed = (struct deed){ pattern, what, then, then == RETURNS && what == REGION };
+    deed = (struct deed){pattern, what, then, then == RETURNS && what == REGION};
     pool = make_pool(2);
     collect(begin_array(pool, 8), ends, ITEMS);
     for (i = 0; i < ITEMS; i++) {
@@ -202,7 +202,7 @@ static void a_scribbler_that_pauses_can_be_cancelled(enum pattern pattern)
     struct pool *pool;
 
     ledger_clear(NULL);
-    deed = (struct deed){ pattern, REGION | DESK, PAUSES, 0 };
+    deed = (struct deed){pattern, REGION | DESK, PAUSES, 0};
     pool = make_pool(1);
     iter = begin_array(pool, 8);
     while (!ledger->started[BAD])
@@ -243,7 +243,7 @@ static void a_map_survives(enum pattern pattern)
     struct pool *pool;
 
     ledger_clear(NULL);
-    deed = (struct deed){ pattern, REGION | DESK, RETURNS, 0 };
+    deed = (struct deed){pattern, REGION | DESK, RETURNS, 0};
     pool = make_pool(2);
     status = pool_map(pool, scribbles, pool_array(items, ITEMS, sizeof *items), values, sizeof *values, NULL);
     assert_true(status == POOL_OK || status == POOL_CRASHED);

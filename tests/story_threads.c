@@ -112,7 +112,7 @@ static void imap(int first)
     size_t i;
 
     count_from(in, first);
-    it = pool_imap(pool, square_or_not, pool_array(in, N, sizeof *in), &(struct pool_call){ .window = 5 });
+    it = pool_imap(pool, square_or_not, pool_array(in, N, sizeof *in), &(struct pool_call){.window = 5});
     for (i = 0; (r = pool_next(it)); i++)
         NOTE(r->index == i && is_right(r, in));
     NOTE(i == N && pool_iter_status(it) == POOL_OK);
@@ -170,15 +170,15 @@ static int count_up(void *cursor, struct pool_bytes *item)
     struct cursor *c = cursor;
 
     c->item = c->at++;
-    *item = (struct pool_bytes){ &c->item, sizeof c->item };
+    *item = (struct pool_bytes){&c->item, sizeof c->item};
     return c->at <= N;
 }
 
 static void generate(int first)
 {
-    struct cursor cursor = { 0, 0 };
+    struct cursor cursor = {0, 0};
     const struct pool_result *r;
-    struct pool_iter *it = pool_imap(pool, square, pool_generator(count_up, &cursor), &(struct pool_call){ .window = 6 });
+    struct pool_iter *it = pool_imap(pool, square, pool_generator(count_up, &cursor), &(struct pool_call){.window = 6});
     int i;
 
     (void)first;
@@ -188,7 +188,7 @@ static void generate(int first)
     pool_iter_free(it);
 }
 
-static void (*const deeds[])(int) = { map, apply, imap, imap_unordered, cancel, abandon, map_results, generate };
+static void (*const deeds[])(int) = {map, apply, imap, imap_unordered, cancel, abandon, map_results, generate};
 enum { DEEDS = sizeof deeds / sizeof *deeds };
 
 static void *do_all(void *number)
@@ -228,7 +228,7 @@ static void in_threads(void *(*run)(void *), const int *numbers)
 
 static void make(void)
 {
-    pool = pool_create(&(struct pool_options){ .workers = 3 });
+    pool = pool_create(&(struct pool_options){.workers = 3});
     assert_non_null(pool);
 }
 
@@ -255,7 +255,7 @@ static void eight_threads_do_the_same(void **state)
 
 static void *own_pool(void *number)
 {
-    struct pool *own = pool_create(&(struct pool_options){ .workers = 1 + (unsigned)*(int *)number % 3 });
+    struct pool *own = pool_create(&(struct pool_options){.workers = 1 + (unsigned)*(int *)number % 3});
     int in[N], out[N], i;
 
     NOTE(own != NULL);
@@ -275,7 +275,7 @@ static void eight_threads_have_a_pool_each(void **state)
 
 static void two_pools_at_once(void **state)
 {
-    struct pool *one = pool_create(&(struct pool_options){ .workers = 2 }), *two = pool_create(&(struct pool_options){ .workers = 2 });
+    struct pool *one = pool_create(&(struct pool_options){.workers = 2}), *two = pool_create(&(struct pool_options){.workers = 2});
     struct pool_iter *a, *b;
     int in[N], i;
 
@@ -298,7 +298,7 @@ static void two_pools_at_once(void **state)
 
 static int nest(struct pool_task *task)
 {
-    struct pool *inner = pool_create(&(struct pool_options){ .workers = 2 });
+    struct pool *inner = pool_create(&(struct pool_options){.workers = 2});
     int in[N], out[N], sum = 0, i;
 
     if (!inner)
@@ -531,7 +531,7 @@ static int setup(void **state)
     return check_setup(state);
 }
 
-#define ALL_DO(name, number) { "eight_threads_in_" name, eight_threads_do_the_same, NULL, NULL, &(int){ number } }
+#define ALL_DO(name, number) {"eight_threads_in_" name, eight_threads_do_the_same, NULL, NULL, &(int){number}}
 
 int main(void)
 {

@@ -155,7 +155,7 @@ static int next_item(void *cursor, struct pool_bytes *item)
     if (source->next == source->count)
         return 0;
     memset(source->buffer, (int)++source->next, source->size);
-    *item = (struct pool_bytes){ source->buffer, source->size };
+    *item = (struct pool_bytes){source->buffer, source->size};
     return 1;
 }
 
@@ -174,7 +174,7 @@ static int check_sum(struct pool_task *task)
 static void generated_items_survive(size_t size)
 {
     struct pool *pool = make_pool(1);
-    struct source source = { malloc(size), size, 0, 5 };
+    struct source source = {malloc(size), size, 0, 5};
     struct pool_iter *iter;
     struct end ends[5] = {{0}};
     pid_t pid = worker_of(pool, 0);

@@ -213,7 +213,7 @@ static void half_a_large_result_is_a_crash(void **state)
 static int first_and_last(struct pool_task *task)
 {
     const unsigned char *in = task->in;
-    unsigned char ends[2] = { in[0], in[task->in_size - 1] };
+    unsigned char ends[2] = {in[0], in[task->in_size - 1]};
 
     return pool_return(task, ends, sizeof ends);
 }

@@ -76,9 +76,9 @@ static void put_v1(const char *group)
     put("/proc/self/cgroup", lines);
     put("/proc/self/mountinfo",
         PROC_MOUNT "30 25 0:26 / /sys/fs/cgroup ro shared:9 - tmpfs tmpfs ro,mode=755\n"
-        "36 30 0:32 / /sys/fs/cgroup/cpuset rw shared:15 - cgroup cgroup rw,cpuset\n"
-        "37 30 0:33 / /sys/fs/cgroup/cpu,cpuacct rw shared:16 - cgroup cgroup rw,cpu,cpuacct\n"
-        "38 30 0:34 / /sys/fs/cgroup/memory rw shared:17 - cgroup cgroup rw,memory\n");
+                   "36 30 0:32 / /sys/fs/cgroup/cpuset rw shared:15 - cgroup cgroup rw,cpuset\n"
+                   "37 30 0:33 / /sys/fs/cgroup/cpu,cpuacct rw shared:16 - cgroup cgroup rw,cpu,cpuacct\n"
+                   "38 30 0:34 / /sys/fs/cgroup/memory rw shared:17 - cgroup cgroup rw,memory\n");
 }
 
 /* ---- The mask ---- */
@@ -500,7 +500,7 @@ static void garbage_in_cpu_max_is_no_limit(void **state)
 
 static void garbage_in_v1_is_no_limit(void **state)
 {
-    static const char *const garbage[] = { "", "\n", "0\n", "x\n", "-100000\n", "99999999999999999999\n" };
+    static const char *const garbage[] = {"", "\n", "0\n", "x\n", "-100000\n", "99999999999999999999\n"};
     size_t i;
 
     (void)state;

@@ -166,7 +166,7 @@ static void all_lies_above_2_though_stdio_is_closed(void **state)
 
 static void pipe_at_the_limit(void)
 {
-    int ends[2] = { 5, 5 }, before, left;
+    int ends[2] = {5, 5}, before, left;
 
     for (left = 0; left < 2; left++) {
         limit(left);
@@ -349,7 +349,7 @@ static int close_pair(void **state)
 static void a_message_arrives_whole(void **state)
 {
     char got[8] = "";
-    int fds[FD_MAX] = { 7, 7 };
+    int fds[FD_MAX] = {7, 7};
 
     (void)state;
     assert_int_equal(fd_send(a, "1234567", 8, NULL, 0), 0);
@@ -396,7 +396,7 @@ static void descriptors_travel(void **state)
 
 static void one_descriptor_leaves_the_other_place_empty(void **state)
 {
-    int fds[FD_MAX] = { 7, 7 }, fd = 0;
+    int fds[FD_MAX] = {7, 7}, fd = 0;
     char c;
 
     (void)state;
@@ -409,7 +409,7 @@ static void one_descriptor_leaves_the_other_place_empty(void **state)
 
 static void receive_without_stdio(void)
 {
-    int fds[FD_MAX], send[2] = { a, b };
+    int fds[FD_MAX], send[2] = {a, b};
     char c;
 
     close(0);
@@ -429,7 +429,7 @@ static void received_descriptors_lie_above_2(void **state)
 
 static void nothing_there_is_eagain(void **state)
 {
-    int fds[FD_MAX] = { 7, 7 };
+    int fds[FD_MAX] = {7, 7};
     char c;
 
     (void)state;
@@ -543,7 +543,7 @@ static void after_a_bad_message_comes_the_next(void **state)
 
 static void a_bad_message_leaves_no_descriptor(void **state)
 {
-    int fds[FD_MAX] = { 7, 7 }, send[2] = { 0, 1 }, before = open_count();
+    int fds[FD_MAX] = {7, 7}, send[2] = {0, 1}, before = open_count();
     char got[8];
 
     (void)state;
@@ -560,9 +560,9 @@ static void a_bad_message_leaves_no_descriptor(void **state)
 static void send_many(int fd, size_t count)
 {
     union { struct cmsghdr header; unsigned char room[CMSG_SPACE(16 * sizeof(int))]; } control;
-    struct iovec bytes = { (void *)(uintptr_t)"m", 1 };
-    struct msghdr header = { .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control };
-    int fds[16] = { 0 };
+    struct iovec bytes = {(void *)(uintptr_t)"m", 1};
+    struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control};
+    int fds[16] = {0};
 
     memset(&control, 0, sizeof control);
     header.msg_controllen = CMSG_SPACE(count * sizeof *fds);
@@ -591,7 +591,7 @@ static void more_descriptors_than_agreed_are_bad_and_closed(void **state)
 
 static void receive_at_the_limit(void)
 {
-    int fds[FD_MAX] = { 7, 7 }, send[2] = { 0, 1 }, left, before;
+    int fds[FD_MAX] = {7, 7}, send[2] = {0, 1}, left, before;
     char c;
 
     for (left = 0; left < 2; left++) {
@@ -616,7 +616,7 @@ static void receiving_fails_clean_where_no_number_is_left(void **state)
 
 static void lift_received_at_the_limit(void)
 {
-    int fds[FD_MAX] = { 7, 7 }, send[2] = { 5, 5 }, before;
+    int fds[FD_MAX] = {7, 7}, send[2] = {5, 5}, before;
     char c;
 
     limit(0);
@@ -636,7 +636,7 @@ static void receiving_fails_clean_where_it_cannot_be_lifted(void **state)
 
 static void senseless_messages_are_refused(void **state)
 {
-    int three[3] = { 0, 0, 0 }, bad = -1;
+    int three[3] = {0, 0, 0}, bad = -1;
 
     (void)state;
     assert_int_equal(fd_send(a, "m", 0, NULL, 0), EINVAL);
@@ -647,7 +647,7 @@ static void senseless_messages_are_refused(void **state)
 
 static void any_mixture_of_messages_leaves_nothing_open(void **state)
 {
-    int fds[FD_MAX], send[2] = { 0, 1 }, before = open_count(), i, error;
+    int fds[FD_MAX], send[2] = {0, 1}, before = open_count(), i, error;
     char message[64] = "", got[64];
     size_t size, want, count;
 
@@ -708,7 +708,7 @@ static void fill(int fd)
 
 static void wake_makes_the_other_end_readable(void **state)
 {
-    struct pollfd look = { .fd = reader, .events = POLLIN };
+    struct pollfd look = {.fd = reader, .events = POLLIN};
 
     (void)state;
     assert_int_equal(poll(&look, 1, 0), 0);
@@ -757,7 +757,7 @@ static void drain_of_an_empty_pipe_does_not_wait(void **state)
 
 static void drain_takes_all(void **state)
 {
-    struct pollfd look = { .fd = reader, .events = POLLIN };
+    struct pollfd look = {.fd = reader, .events = POLLIN};
 
     (void)state;
     fill(writer);
@@ -767,7 +767,7 @@ static void drain_takes_all(void **state)
 
 static void drain_takes_all_of_the_largest_pipe(void **state)
 {
-    struct pollfd look = { .fd = reader, .events = POLLIN };
+    struct pollfd look = {.fd = reader, .events = POLLIN};
 
     (void)state;
     if (fcntl(writer, F_SETPIPE_SZ, 1 << 20) < 0)
@@ -860,7 +860,7 @@ static void what_is_closed_is_nothing(void **state)
 
 static void close_all_but_these(void)
 {
-    const int keep[] = { 40, 1, 21, -1, 40, 20, 50, 3 };        /* in no order, twice, not open, below 3 */
+    const int keep[] = {40, 1, 21, -1, 40, 20, 50, 3};        /* in no order, twice, not open, below 3 */
     int fd;
 
     for (fd = 0; fd < 48; fd++)
@@ -922,7 +922,7 @@ static int forbid_close_range(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    struct sock_fprog program = { sizeof code / sizeof *code, code };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
 
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0
            && syscall(SYS_close_range, 3, 3, 0) < 0 && errno == ENOSYS;

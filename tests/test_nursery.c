@@ -38,7 +38,7 @@
 
 struct word { char who; pid_t pid, parent; };
 
-static int witness[2] = { -1, -1 };     /* read: the test; write: all below the nursery */
+static int witness[2] = {-1, -1};     /* read: the test; write: all below the nursery */
 static int usual_fds;
 static sigset_t usual_mask;
 
@@ -111,8 +111,8 @@ static void say(char who)
 /* The next word, or who = 0: the end, all who could speak are gone. who = '?': neither in time. */
 static struct word hear(double seconds)
 {
-    struct pollfd watch = { .fd = witness[0], .events = POLLIN };
-    struct word word = { .who = '?' };
+    struct pollfd watch = {.fd = witness[0], .events = POLLIN};
+    struct word word = {.who = '?'};
     int64_t deadline = clock_deadline(seconds);
     ssize_t got;
 
@@ -260,7 +260,7 @@ static int dev_null(void)
 
 static struct nursery *open_slots(nursery_birth_fn *birth, unsigned slots)
 {
-    struct nursery_setup setup = { .slots = slots, .birth = birth };
+    struct nursery_setup setup = {.slots = slots, .birth = birth};
     struct nursery *nursery = NULL;
 
     return nursery_open(&nursery, &setup) == 0 ? nursery : NULL;
@@ -282,8 +282,8 @@ static void bear(struct nursery *nursery, unsigned slot, uint32_t generation)
 /* The next report; state 0 and status the errno if there is none. Asserts nothing, so a forked host may use it. */
 static struct nursery_report next(struct nursery *nursery)
 {
-    struct nursery_report report = { .state = 0 };
-    struct pollfd watch = { .fd = nursery_fd(nursery) };
+    struct nursery_report report = {.state = 0};
+    struct pollfd watch = {.fd = nursery_fd(nursery)};
     int64_t deadline = clock_deadline(PATIENCE);
     int error;
 
@@ -405,7 +405,7 @@ static void test_slot_is_used_again(void **state)
 static void test_result_pipe_ends_with_worker(void **state)
 {
     struct nursery *nursery = open_one(live);
-    struct pollfd watch = { .events = POLLIN };
+    struct pollfd watch = {.events = POLLIN};
     int pipe[2];
 
     (void)state;
@@ -437,7 +437,7 @@ static void test_no_death_is_lost_in_a_flood(void **state)
     for (slot = 0; slot < slots; slot++) {
         bear(nursery, slot, slot % 256);
         while (nursery_events(nursery) & POLLOUT) {
-            struct pollfd watch = { .fd = nursery_fd(nursery), .events = POLLOUT };
+            struct pollfd watch = {.fd = nursery_fd(nursery), .events = POLLOUT};
 
             assert_int_equal(poll(&watch, 1, 20000), 1);
             assert_int_equal(nursery_flush(nursery), 0);
@@ -462,7 +462,7 @@ static void test_all_killed_are_accounted_for(void **state)
     enum { SLOTS = 64 };
     const unsigned rounds = (unsigned)many_times(20);
     struct nursery *nursery = open_slots(end_as_told, SLOTS);
-    unsigned generation[SLOTS] = { 0 }, slot, left = SLOTS * rounds;
+    unsigned generation[SLOTS] = {0}, slot, left = SLOTS * rounds;
     struct nursery_report report;
 
     (void)state;
@@ -574,7 +574,7 @@ static void settle_in(void *context)
 
 static void test_settles_in_once_in_the_nursery(void **state)
 {
-    struct nursery_setup setup = { .slots = 1, .birth = live, .settle_in = settle_in };
+    struct nursery_setup setup = {.slots = 1, .birth = live, .settle_in = settle_in};
     struct nursery *nursery;
     pid_t settled;
     struct word worker;
@@ -600,7 +600,7 @@ static int sees_only_passed(void)
 
 static void test_close_fds_keeps_what_is_passed(void **state)
 {
-    struct nursery_setup setup = { .slots = 1, .birth = answer, .close_fds = 1, .pass_fds = &many[1], .pass_fds_count = 1 };
+    struct nursery_setup setup = {.slots = 1, .birth = answer, .close_fds = 1, .pass_fds = &many[1], .pass_fds_count = 1};
     struct nursery *nursery;
     int status;
 
@@ -622,7 +622,7 @@ static void test_close_fds_keeps_what_is_passed(void **state)
 /* Past the host's own check, as an order that crossed a death would. */
 static void order(struct nursery *nursery, uint32_t kind, uint32_t slot, uint32_t generation)
 {
-    struct nursery_order message = { .kind = kind, .slot = slot, .generation = generation };
+    struct nursery_order message = {.kind = kind, .slot = slot, .generation = generation};
 
     assert_int_equal(fd_send(nursery_fd(nursery), &message, sizeof message, NULL, 0), 0);
 }
@@ -1029,7 +1029,7 @@ static int be_without_pidfd(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    struct sock_fprog program = { .len = sizeof code / sizeof code[0], .filter = code };
+    struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
 
     return prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L) == 0
         && prctl(PR_SET_SECCOMP, (long)SECCOMP_MODE_FILTER, &program) == 0
@@ -1132,7 +1132,7 @@ static void test_ends_workers_without_proc(void **state)
 /* As a user who may have so many processes: some opens fail, at the first fork and at the second, then some births. */
 static int short_of_processes(void)
 {
-    struct nursery_setup setup = { .slots = 2, .birth = live };
+    struct nursery_setup setup = {.slots = 2, .birth = live};
     int fds = count_fds(), unopened = 0, unborn = 0, n, error, i;
     struct nursery *nursery;
     struct nursery_report report;
@@ -1140,7 +1140,7 @@ static int short_of_processes(void)
     if (geteuid() != 0 || setuid((uid_t)(100000 + getpid())) < 0)      /* a user that nobody else runs processes of */
         return 77;
     for (n = 1; n <= 8; n++) {
-        struct rlimit limit = { (rlim_t)n, (rlim_t)8 };
+        struct rlimit limit = {(rlim_t)n, (rlim_t)8};
 
         if (setrlimit(RLIMIT_NPROC, &limit) < 0)
             return 1;
@@ -1181,7 +1181,7 @@ static int limits_are_valgrinds(void)
 
 static void test_short_of_descriptors_nothing_is_left(void **state)
 {
-    struct nursery_setup setup = { .slots = 1, .birth = live };
+    struct nursery_setup setup = {.slots = 1, .birth = live};
     struct rlimit usual, tight;
     struct nursery *nursery;
     int more, error = 0, fds = count_fds(), failures = 0, left = 0, errors = 0;

@@ -226,7 +226,7 @@ static void an_absurd_offset_is_not_found(void **state)
 
 static void all_zero_is_not_found(void **state)
 {
-    const struct object_ref zero = { 0, 0, 0 };
+    const struct object_ref zero = {0, 0, 0};
 
     (void)state;
     assert_null(object_find(&zero));
@@ -551,7 +551,7 @@ static void *name_and_find(void *arg)
 static void threads_do_not_disturb_each_other(void **state)
 {
     pthread_t threads[3];
-    int wrong[3] = { 0, 0, 0 }, i;
+    int wrong[3] = {0, 0, 0}, i;
 
     (void)state;
     for (i = 0; i < 3; i++)

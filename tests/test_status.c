@@ -156,7 +156,7 @@ static void *say_elsewhere(void *arg)
 static void each_thread_has_its_own_words(void **state)
 {
     pthread_t threads[4];
-    int wrong[4] = { -1, -1, -1, -1 }, i;
+    int wrong[4] = {-1, -1, -1, -1}, i;
 
     (void)state;
     status_say(POOL_FAILED, "mine");
