@@ -213,10 +213,24 @@ static int reads_stdin(struct pool_task *task)
     return good(task);
 }
 
+/* Though there is something to be read at the host's, which stays there. */
 static void stdin_is_at_its_end(void **state)
 {
+    int ends[2], in = dup(STDIN_FILENO);
+    char byte = 0;
+
     (void)state;
+    assert_true(in >= 0);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    assert_int_equal(dup2(ends[0], STDIN_FILENO), STDIN_FILENO);
     assert_same_worker_goes_on(reads_stdin);
+    assert_int_equal(read(STDIN_FILENO, &byte, 1), 1);
+    assert_int_equal(byte, 'x');
+    assert_int_equal(dup2(in, STDIN_FILENO), STDIN_FILENO);
+    close(in);
+    close(ends[0]);
+    close(ends[1]);
 }
 
 static int prints(struct pool_task *task)

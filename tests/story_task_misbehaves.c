@@ -49,6 +49,34 @@ static void crashes(pool_fn *fn, int code, int signal)
         return answer(task);                \
     }
 
+/* ---- What it may wait for before the deed */
+
+static pid_t host;
+
+static int sleeps(void *pid)
+{
+    char name[64], line[512] = "", *end;
+    FILE *file;
+
+    snprintf(name, sizeof name, "/proc/%d/stat", (int)*(const pid_t *)pid);
+    if (!(file = fopen(name, "r")))
+        return 0;
+    if (!fgets(line, sizeof line, file))
+        line[0] = '\0';
+    fclose(file);
+    end = strrchr(line, ')');
+    return end && end[1] == ' ' && end[2] == 'S';
+}
+
+/* Until the host has slept for a while: it has nothing to do but to sleep in poll, and has to be woken. */
+static void await_sleep_of_host(void)
+{
+    int times;
+
+    for (times = 0; times < 20; times = sleeps(&host) ? times + 1 : 0)
+        nap();
+}
+
 /* ---- It ends its process */
 
 TASK(calls_exit, exit(7))
@@ -180,6 +208,53 @@ static void exit_does_not_run_the_hosts_handlers(void **state)
     assert_int_equal(atomic_load(&ledger->open), 0);
 }
 
+TASK(dies_while_the_host_sleeps, await_sleep_of_host(); raise(SIGKILL))
+
+/* Another write end of the worker's result pipe. */
+static int hold_result_pipe(pid_t worker)
+{
+    char name[64];
+    struct stat st;
+    int n, fd;
+
+    for (n = 3; n < 1024; n++) {
+        snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)worker, n);
+        if (stat(name, &st) || !S_ISFIFO(st.st_mode) || lstat(name, &st) || !(st.st_mode & S_IWUSR))
+            continue;
+        fd = open(name, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        assert_true(fd >= 0);
+        return fd;
+    }
+    fail_msg("no pipe of worker %d is open for writing", (int)worker);
+    return -1;
+}
+
+/* Nothing told the host of the first results: too few for a map that sleeps, and no end of the pipe, which others have too. So all
+ * that it hears is the death. */
+static void what_was_finished_before_a_crash_is_not_run_again(void **state)
+{
+    enum { MANY = 64 };
+    const struct pool_call call = { .chunk = MANY };
+    struct pool *pool;
+    long out[MANY];
+    size_t i;
+    int held;
+
+    (void)state;
+    host = getpid();
+    pool = make_pool(1);
+    held = hold_result_pipe(worker_of(pool, 0));
+    assert_int_equal(pool_map(pool, dies_while_the_host_sleeps, pool_range(MANY), out, sizeof *out, &call), POOL_CRASHED);
+    for (i = 0; i < MANY; i++)
+        assert_true(ledger->started[i] <= 1);
+    for (i = 0; i < BAD; i++)
+        assert_int_equal(out[i], value_of(i));
+    assert_int_equal(ledger->started[BAD], 1);
+    close(held);
+    assert_works(pool);
+    pool_destroy(pool);
+}
+
 /* ---- It becomes unreachable */
 
 TASK(closes_all, close_from(0))
@@ -223,7 +298,6 @@ static void exec_is_a_crash(void **state)
 /* ---- It puts something else in the place of its pipes */
 
 static char path[] = "/tmp/forkpool-story-XXXXXX";
-static pid_t host;
 
 /* Puts the file at `path` at the number of each pipe of that access mode. The pipes stay open elsewhere: nobody is told of their end. */
 static int put_file_over(int mode)
@@ -239,30 +313,6 @@ static int put_file_over(int mode)
             done += dup2(file, fd) == fd;
     atomic_fetch_add(&ledger->births, (unsigned)done);
     return done;
-}
-
-static int sleeps(void *pid)
-{
-    char name[64], line[512] = "", *end;
-    FILE *file;
-
-    snprintf(name, sizeof name, "/proc/%d/stat", (int)*(const pid_t *)pid);
-    if (!(file = fopen(name, "r")))
-        return 0;
-    if (!fgets(line, sizeof line, file))
-        line[0] = '\0';
-    fclose(file);
-    end = strrchr(line, ')');
-    return end && end[1] == ' ' && end[2] == 'S';
-}
-
-/* Until the host has slept for a while: it has nothing to do but to sleep in poll, and has to be woken. */
-static void await_sleep_of_host(void)
-{
-    int times;
-
-    for (times = 0; times < 20; times = sleeps(&host) ? times + 1 : 0)
-        nap();
 }
 
 TASK(puts_a_file_over_its_result_pipe, put_file_over(O_WRONLY); await_sleep_of_host())
@@ -358,6 +408,7 @@ int main(void)
         STORY(a_null_store_is_sigsegv),
         STORY(a_stack_overflow_is_sigsegv),
         STORY(exit_does_not_run_the_hosts_handlers),
+        STORY(what_was_finished_before_a_crash_is_not_run_again),
         STORY(closing_all_descriptors_costs_one_item_at_most),
         STORY(closing_all_descriptors_for_ever_is_a_crash),
         STORY(exec_is_a_crash),

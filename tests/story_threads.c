@@ -459,6 +459,7 @@ static void destroyed_while_three_are_in_apply(void **state)
 static void an_iterator_outlives_its_pool(void **state)
 {
     const struct pool_result *r;
+    size_t last = 0;
     struct pool_iter *it;
     int in[N], i;
 
@@ -469,9 +470,10 @@ static void an_iterator_outlives_its_pool(void **state)
     assert_non_null(pool_next(it));
     pool_destroy(pool);
     for (i = 1; (r = pool_next(it)); i++) {
-        assert_int_equal(r->index, i);
+        assert_true(r->index > last);           /* in order; what had not started is left out */
+        last = r->index;
         if (r->status == POOL_OK)
-            assert_int_equal(*(const int *)r->data, i * i);
+            assert_int_equal(*(const int *)r->data, last * last);
         else
             assert_int_equal(r->status, POOL_CANCELLED);
     }

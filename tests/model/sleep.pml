@@ -27,9 +27,10 @@
  * those seen with it; where the end of each item is waited for, an item that runs until all before it were taken (a worker deep in
  * the next item, seen from the other side) runs to its end; and `ends`: both always come to their end.
  *
- * Left out: the claim word's loads and swaps one by one, taking back and kills (claim.pml); the worker's spinning, which only looks more often; lanes
- * and result streams, which wait as the item stream does; watching several channels, which are marked and looked at one by one. A poke of
- * the caller and an interrupted read of the worker come once each: they wake for nothing, and must not heal what is lost.
+ * Left out: the claim word's loads and swaps one by one, taking back and kills (claim.pml); the worker's spinning, which only looks
+ * more often; lanes and result streams, which wait as the item stream does; watching several channels, which are marked and looked at
+ * one by one. A poke of the caller and an interrupted read of the worker come once each: they wake for nothing, and must not heal what
+ * is lost.
  *
  * Variants, by -D, each of which must fail:
  *   NO_FENCE                the look at caller_state goes ahead of the frames' publishing
