@@ -203,7 +203,8 @@ static int begin_catch(struct books *b, const struct frame *frame)
     if (frame->size != sizeof head)
         return damage(b);
     memcpy(&head, frame->payload, sizeof head);
-    b->catching = (struct transfer){.size = (size_t)head.size, .active = 1, .position = frame->tag, .to = malloc((size_t)head.size)};
+    void *to = head.size <= PTRDIFF_MAX ? malloc((size_t)head.size) : NULL;
+    b->catching = (struct transfer){.size = (size_t)head.size, .active = 1, .position = frame->tag, .to = to};
     pump(b);
     return !b->damaged;
 }

@@ -31,6 +31,34 @@ static void assert_same_worker_goes_on(pool_fn *change)
 
 /* ---- Signals */
 
+static int finds_signals_open(struct pool_task *task)
+{
+    struct sigaction action;
+    sigset_t blocked;
+    int sig;
+
+    if (sigprocmask(SIG_BLOCK, NULL, &blocked) || sigaction(SIGUSR2, NULL, &action) || action.sa_handler != SIG_DFL)
+        return 1;
+    for (sig = 1; sig < 32; sig++)
+        if (sigismember(&blocked, sig))
+            return 100 + sig;
+    return good(task);
+}
+
+static void a_task_has_all_signals_whatever_its_host_did(void **state)
+{
+    void (*before)(int) = signal(SIGUSR2, SIG_IGN);
+    sigset_t some, mask;
+
+    (void)state;
+    sigemptyset(&some);
+    sigaddset(&some, SIGUSR1);
+    assert_int_equal(sigprocmask(SIG_BLOCK, &some, &mask), 0);
+    assert_same_worker_goes_on(finds_signals_open);
+    assert_int_equal(sigprocmask(SIG_SETMASK, &mask, NULL), 0);
+    signal(SIGUSR2, before);
+}
+
 static int goes_deaf(struct pool_task *task)
 {
     sigset_t all;
@@ -294,6 +322,7 @@ static void an_unfinished_line_appears_once_at_exit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        STORY(a_task_has_all_signals_whatever_its_host_did),
         STORY(a_deaf_worker_works_on),
         STORY(a_deaf_worker_can_be_killed),
         STORY(a_deaf_worker_can_crash),
