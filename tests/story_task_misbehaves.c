@@ -4,6 +4,7 @@
  * Each deed is done by item BAD of a call, in the middle of well-behaved ones. */
 #define _GNU_SOURCE
 #include "ledger.h"
+#include "pool.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -243,7 +244,7 @@ static int hold_result_pipe(pid_t worker)
 static void what_was_finished_before_a_crash_is_not_run_again(void **state)
 {
     enum { MANY = 64 };
-    const struct pool_call call = { .chunk = MANY };
+    const struct pool_call call = {.chunk = MANY};
     struct pool *pool;
     long out[MANY];
     size_t i;
@@ -375,6 +376,49 @@ static void nothing_is_written_to_a_file_in_both_pipes_place(void **state)
     a_file_stays_empty(puts_a_file_over_its_pipes, 2, 2);
 }
 
+/* ---- It reaches for what is not its own */
+
+enum { SIBLINGS = 3 };
+
+struct places { void *desk[SIBLINGS], *region[SIBLINGS]; };
+
+static int is_mapped(void *place)
+{
+    return msync(place, 4096, MS_ASYNC) == 0;
+}
+
+static int finds_only_its_own_channel(struct pool_task *task)
+{
+    const struct places *places = task->in;
+    unsigned i;
+
+    for (i = 0; i < SIBLINGS; i++) {
+        int own = i == task->worker->index;
+
+        if (is_mapped(places->desk[i]) != own || is_mapped(places->region[i]) != own)
+            return 1 + (int)i;
+    }
+    return 0;
+}
+
+static void siblings_channels_are_out_of_reach(void **state)
+{
+    struct pool *pool = make_pool(SIBLINGS);
+    struct places places;
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < SIBLINGS; i++) {
+        const struct channel *channel = &pool->sched.crew.workers[i].books.channel;
+
+        places.desk[i] = channel->desk;
+        places.region[i] = channel->tasks.bytes;
+    }
+    for (i = 0; i < 3 * SIBLINGS; i++)
+        assert_int_equal(pool_apply(pool, finds_only_its_own_channel, &places, sizeof places, NULL, 0, NULL), POOL_OK);
+    pool_destroy(pool);
+}
+
 /* ---- It forks */
 
 /* The child comes back out of the task like its parent, which waits for its end first. */
@@ -424,6 +468,7 @@ int main(void)
         STORY(a_wake_up_is_not_written_to_a_file_in_the_pipes_place),
         STORY(a_file_in_the_task_pipes_place_is_not_read),
         STORY(nothing_is_written_to_a_file_in_both_pipes_place),
+        STORY(siblings_channels_are_out_of_reach),
         STORY(a_child_that_comes_back_from_the_task_is_no_worker),
     };
 
