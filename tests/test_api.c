@@ -371,7 +371,7 @@ static void a_list_with_fail_fast_tells_what_never_started(void **state)
         assert_null(pool_results_at(list, i)->data);
         killed += pool_results_at(list, i)->tries;
     }
-    assert_true(killed >= shared->others);          /* one may be killed between its claim, which counts, and its first step */
+    assert_true(killed >= (unsigned)shared->others);        /* one may be killed between its claim, which counts, and its first step */
     pool_results_free(list);
 }
 
