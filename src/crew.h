@@ -40,7 +40,6 @@ struct crew {
     unsigned            size;
     struct crew_worker *workers;
     struct worker_plan  plan;
-    size_t              slot_size;
     struct nursery     *nursery;
     struct pollfd      *polls;          /* the nursery, the wake pipe, then a result pipe for each worker */
     struct crew_worker **watched;       /* workers from whom news may come without a report of the nursery */
@@ -59,7 +58,7 @@ struct crew {
 /* Maps the channels, forks the nursery, asks for all workers. 0, or an errno with nothing left behind. */
 int  crew_open(struct crew *crew, const struct pool_options *options, unsigned workers, int wake_pipe, void (*settle_in)(void *));
 
-/* Ends the nursery and all below it; frees. Channels stay mapped until crew_unmap: results may be lent. */
+/* Ends the nursery and all below it. Channels stay mapped until crew_unmap, which frees: results may be lent. */
 void crew_close(struct crew *crew, int64_t deadline);
 void crew_unmap(struct crew *crew);
 void crew_forget(struct crew *crew);            /* in a forked child: closes what was inherited */
@@ -74,6 +73,8 @@ void crew_unready(struct crew *crew, struct crew_worker *worker, int code, const
 
 /* Asks for its kill. `verdict` is what its unfinished item ends as. */
 void crew_condemn(struct crew *crew, struct crew_worker *worker, enum pool_status verdict, const char *reason);
+
+void crew_condemn_all(struct crew *crew, enum pool_status verdict, const char *reason);
 
 /* A dead worker was drained and mourned: its place is free, and filled again unless the crew is leaving or broken. */
 void crew_bury(struct crew *crew, struct crew_worker *worker);

@@ -30,18 +30,21 @@ static size_t fill_of(const struct sched *s, const struct job *j, size_t has)
     return depth > has ? depth - has : !j->outstanding;
 }
 
-/* Posts a piece, which fits. A sleeping loop must hear of its results. */
+/* Posts a piece, which fits. An idle worker has nothing to tell until then, so that is where we say that we want to hear of it: by its pipe
+ * where the loop sleeps. */
 static void post(struct sched *s, struct job *j, struct crew_worker *w, struct piece *piece)
 {
     if (s->asleep)
         channel_caller_waits(w->books.channel.desk, CHANNEL_ASLEEP, claim_add(w->books.taken, 1));
+    else if (!w->watched)
+        channel_caller_waits(w->books.channel.desk, CHANNEL_WATCHING, claim_add(w->books.taken, 1));
     if (!books_outstanding(&w->books))
         w->since = clock_now();
     piece->owner = j;
     job_sent(j, piece->count, piece->size);
     if (books_post(&w->books, &j->call, piece, j->kind == JOB_ITER)) {
         crew_condemn(&s->crew, w, POOL_CRASHED, "its channel was written over");
-        sched_give_back(s, piece);
+        sched_give_back(piece);
         return;
     }
     crew_watch(&s->crew, w);
@@ -149,7 +152,7 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j)
 {
     for (unsigned i = 0; i < s->crew.size; i++) {
         struct crew_worker *w = &s->crew.workers[(s->next_worker + i) % s->crew.size];
-        if (wants(j, w) || (w->state == WORKER_READY && books_outstanding(&w->books) < j->depth))
+        if (w->state == WORKER_READY && (books_outstanding(&w->books) < j->depth || !j->outstanding))
             return w;
     }
     return NULL;

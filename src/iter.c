@@ -83,7 +83,7 @@ static struct pool_iter *imap(struct pool *pool, int ordered, pool_fn *fn, struc
     status_clear();
     enum pool_status status = pool_enter(pool);
     if (status) {
-        errno = submit_errno(pool, status);
+        errno = submit_errno(status);
         return NULL;
     }
     struct pool_iter *it = calloc(1, sizeof *it);
@@ -94,7 +94,7 @@ static struct pool_iter *imap(struct pool *pool, int ordered, pool_fn *fn, struc
         free(it);
         it = NULL;
     }
-    int error = status ? submit_errno(pool, status) : 0;
+    int error = status ? submit_errno(status) : 0;
     pool_leave(pool);
     if (status)
         errno = error;
@@ -139,7 +139,7 @@ static void let_go(struct pool_iter *it)
         return;
     if (cell->lender) {
         pthread_mutex_lock(&it->pool->sched.lock);
-        sched_give_up(&it->pool->sched, cell->lender, cell->slot);
+        sched_give_up(cell->lender, cell->slot);
         pthread_mutex_unlock(&it->pool->sched.lock);
     }
     cells_clear(&it->job.cells, cell);
@@ -184,20 +184,14 @@ static struct cell *turn(struct pool_iter *it, double seconds)
     return cell;
 }
 
-/* What is left when the pool is destroyed is not run. */
 static struct cell *run_serially(struct pool_iter *it)
 {
     struct pool *pool = it->pool;
     struct cell *cell;
     pthread_mutex_lock(&pool->sched.lock);
     pool->callers++;
-    while (!(cell = cells_front(&it->job.cells)) && !it->job.ended) {
-        if (pool->sched.closed)
-            job_cut(&it->job, pool->sched.closed, 1);
-        pthread_mutex_unlock(&pool->sched.lock);
-        serial_run_next(pool->serial, &it->job);
-        pthread_mutex_lock(&pool->sched.lock);
-    }
+    while (!(cell = cells_front(&it->job.cells)) && !it->job.ended)
+        submit_run_serially(pool, &it->job);
     pool_leave(pool);
     return cell;
 }
@@ -268,7 +262,7 @@ static void empty(struct pool_iter *it)
     struct cells *cells = &it->job.cells;
     for (size_t i = 0; i <= cells->mask; i++)
         if (atomic_load(&cells->cells[i].full) && cells->cells[i].lender)
-            sched_give_up(&it->pool->sched, cells->cells[i].lender, cells->cells[i].slot);
+            sched_give_up(cells->cells[i].lender, cells->cells[i].slot);
 }
 
 void pool_iter_free(struct pool_iter *it)

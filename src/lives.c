@@ -189,6 +189,12 @@ void crew_condemn(struct crew *c, struct crew_worker *w, enum pool_status verdic
     nursery_flush(c->nursery);          /* at once, since nobody may be turning the loop; what fails here, crew_mind meets again */
 }
 
+void crew_condemn_all(struct crew *c, enum pool_status verdict, const char *reason)
+{
+    for (unsigned i = 0; i < c->size; i++)
+        crew_condemn(c, &c->workers[i], verdict, reason);
+}
+
 const char *crew_epitaph(const struct crew_worker *w, char *text, size_t size)
 {
     char how[160];

@@ -11,6 +11,7 @@
 #include "pool.h"
 
 #include "clock.h"
+#include "fd.h"
 #include "forks.h"
 #include "status.h"
 
@@ -26,6 +27,8 @@
 #define KILL_TIME 5.0                   /* seconds in which a kill takes effect, or never */
 #define LOCK_TIME 200000                /* microseconds after which a lock of libc is taken for one that is held for ever */
 enum { WORKERS_MOST = 4096 };
+
+static const char destroyed[] = "the pool was destroyed";
 
 static struct pool *pools;              /* of this process; under forks_lock */
 
@@ -66,21 +69,24 @@ static void prepare(void)
     setitimer(ITIMER_REAL, &none, NULL);
 }
 
+/* Lets go of what a child inherited of a pool, but for the struct. No lock: it may have been anybody's at the fork. */
+static void let_go(struct pool *p)
+{
+    fd_close(&p->sched.wake[0]);
+    fd_close(&p->sched.wake[1]);
+    crew_forget(&p->sched.crew);
+    crew_unmap(&p->sched.crew);
+}
+
 /* In a new nursery: lets go of what it inherited of all pools, but for the channels of its own. */
 static void settle_in(void *plan)
 {
     struct pool *own = (struct pool *)(void *)((char *)plan - offsetof(struct pool, sched.crew.plan));
     forks_in_worker = 1;
-    for (struct pool *p = pools, *next; p; p = next) {
-        next = p->next;
-        close(p->sched.wake[0]);
-        close(p->sched.wake[1]);
-        crew_forget(&p->sched.crew);
-        crew_unmap(&p->sched.crew);
-    }
-    pools = NULL;
-    close(own->sched.wake[0]);
-    close(own->sched.wake[1]);
+    for (; pools; pools = pools->next)
+        let_go(pools);
+    fd_close(&own->sched.wake[0]);
+    fd_close(&own->sched.wake[1]);
     prepare();
 }
 
@@ -265,14 +271,8 @@ static void dismiss(struct crew *crew)
         if (crew->workers[i].state == WORKER_READY)
             books_close(&crew->workers[i].books);
         else
-            crew_condemn(crew, &crew->workers[i], POOL_CANCELLED, "the pool was destroyed");
+            crew_condemn(crew, &crew->workers[i], POOL_CANCELLED, destroyed);
     }
-}
-
-static void kill_all(struct crew *crew)
-{
-    for (unsigned i = 0; i < crew->size; i++)
-        crew_condemn(crew, &crew->workers[i], POOL_CANCELLED, "the pool was destroyed");
 }
 
 static void end_crew(struct pool *p)
@@ -283,7 +283,7 @@ static void end_crew(struct pool *p)
     dismiss(&s->crew);
     sched_poke(s);
     if (!sched_wait(s, is_gone, p, &s->waiter, NULL, clock_deadline(GRACE))) {
-        kill_all(&s->crew);
+        crew_condemn_all(&s->crew, POOL_CANCELLED, destroyed);
         sched_poke(s);
         sched_wait(s, is_gone, p, &s->waiter, NULL, clock_deadline(KILL_TIME));
     }
@@ -292,25 +292,17 @@ static void end_crew(struct pool *p)
     crew_close(&s->crew, clock_deadline(KILL_TIME));
 }
 
-/* In a fork of the host: closes what was inherited. No lock: it may have been anybody's at the fork. */
-static void forget(struct pool *p)
-{
-    strike_off(p);
-    close(p->sched.wake[0]);
-    close(p->sched.wake[1]);
-    crew_forget(&p->sched.crew);
-    crew_unmap(&p->sched.crew);
-    free(p);
-}
-
 void pool_destroy(struct pool *p)
 {
     status_clear();
     if (!p)
         return;
     if (pool_inherited(p->forks)) {
-        if (!forks_in_worker)
-            forget(p);
+        if (!forks_in_worker) {
+            strike_off(p);
+            let_go(p);
+            free(p);
+        }
         return;
     }
     if (p->serial && serial_inside(p->serial)) {

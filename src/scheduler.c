@@ -85,10 +85,9 @@ void sched_poke(struct sched *s)
         fd_wake(s->wake[1]);
 }
 
-void sched_give_up(struct sched *s, void *lender, int slot)
+void sched_give_up(void *lender, int slot)
 {
     struct crew_worker *w = lender;
-    (void)s;
     books_give_up(&w->books, slot);
 }
 

@@ -53,7 +53,7 @@ int sched_bury_dead(struct sched *sched);
 void sched_break_off(struct sched *sched);                  /* where the crew is broken: ends all */
 
 /* An item that was handed over and has not started comes back: to be handed over again, or dropped where its job is cut. */
-void sched_give_back(struct sched *sched, struct piece *piece);
+void sched_give_back(struct piece *piece);
 
 /* Cuts a job off: what has not started is dropped; kill: what runs is killed. */
 void sched_cut(struct sched *sched, struct job *job, enum pool_status why, int kill);
@@ -68,6 +68,6 @@ void sched_bury_all(struct sched *sched);
 void sched_poke(struct sched *sched);
 
 /* A result that was left at its worker is not needed any more. */
-void sched_give_up(struct sched *sched, void *lender, int slot);
+void sched_give_up(void *lender, int slot);
 
 #endif

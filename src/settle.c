@@ -32,7 +32,7 @@ static void learn_depth(struct job *j, struct crew_worker *w, size_t count, int6
         j->depth = fit;
 }
 
-static void settle_ended(struct sched *s, struct crew_worker *w, const struct event *e)
+static void settle_ended(struct crew_worker *w, const struct event *e)
 {
     struct job *j = e->piece.owner;
     struct ending ending = {.index = e->piece.index, .tries = e->piece.tries, .pid = w->pid, .data = e->data, .size = e->size,
@@ -47,7 +47,6 @@ static void settle_ended(struct sched *s, struct crew_worker *w, const struct ev
         ending.lender = w;
     if (!job_settle(j, &ending, e->piece.size))
         books_give_up(&w->books, e->slot);
-    (void)s;
 }
 
 static void take_event(struct sched *s, struct crew_worker *w, const struct event *e)
@@ -65,7 +64,7 @@ static void take_event(struct sched *s, struct crew_worker *w, const struct even
         job_settle_run(j, e->piece.index, e->piece.count, e->data, e->piece.size);
         break;
     default:
-        settle_ended(s, w, e);
+        settle_ended(w, e);
         break;
     }
 }
@@ -122,12 +121,12 @@ static int drain(struct sched *s, struct crew_worker *w)
 static int take(struct sched *s, struct crew_worker *w)
 {
     int done = drain(s, w);
-    if (books_wait(&w->books, CHANNEL_WATCHING))
-        books_awake(&w->books);
     if (w->books.damaged)
         crew_condemn(&s->crew, w, POOL_CRASHED, "its channel was written over");
     if (!books_outstanding(&w->books) && w->state == WORKER_READY)
         crew_unwatch(&s->crew, w);
+    else if (books_wait(&w->books, CHANNEL_WATCHING))
+        books_awake(&w->books);
     return done;
 }
 
@@ -161,7 +160,7 @@ static void settle_lost(struct sched *s, struct crew_worker *w, const struct eve
 }
 
 /* Items that came back unstarted: dropped where the job is cut, else to be handed over again. */
-void sched_give_back(struct sched *s, struct piece *piece)
+void sched_give_back(struct piece *piece)
 {
     struct job *j = piece->owner;
     if (j->cut) {
@@ -178,7 +177,6 @@ void sched_give_back(struct sched *s, struct piece *piece)
     } else {
         job_unsent(j, piece->count, piece->size);
     }
-    (void)s;
 }
 
 /* Drain, then mourn. */
@@ -192,7 +190,7 @@ static void bury(struct sched *s, struct crew_worker *w)
             settle_lost(s, w, &e);
             continue;
         }
-        sched_give_back(s, &e.piece);
+        sched_give_back(&e.piece);
         touch(s, j);
     }
     crew_bury(&s->crew, w);
@@ -221,11 +219,11 @@ int sched_bury_dead(struct sched *s)
 /* ---- Cutting off */
 
 /* Takes all that waits at a worker back to where it came from. */
-static void recall(struct sched *s, struct crew_worker *w)
+static void recall(struct crew_worker *w)
 {
     struct piece piece;
     while (!books_take_back(&w->books, SIZE_MAX, &piece))
-        sched_give_back(s, &piece);
+        sched_give_back(&piece);
 }
 
 void sched_cut(struct sched *s, struct job *j, enum pool_status why, int kill)
@@ -236,7 +234,7 @@ void sched_cut(struct sched *s, struct job *j, enum pool_status why, int kill)
         struct crew_worker *w = &s->crew.workers[i];
         if (w->state != WORKER_READY || !books_holds(&w->books, j))
             continue;
-        recall(s, w);
+        recall(w);
         if (j->kill && books_runs(&w->books, j))
             crew_condemn(&s->crew, w, why == POOL_BROKEN ? POOL_BROKEN : POOL_CANCELLED, "its call was cut short");
     }
@@ -260,7 +258,6 @@ void sched_break_off(struct sched *s)
     if (!s->crew.broken || s->closed)
         return;
     sched_close(s, POOL_BROKEN, 1);
-    for (unsigned i = 0; i < s->crew.size; i++)
-        crew_condemn(&s->crew, &s->crew.workers[i], POOL_BROKEN, "the pool is broken");
+    crew_condemn_all(&s->crew, POOL_BROKEN, "the pool is broken");
     waiter_wake(&s->waiter);
 }

@@ -98,9 +98,8 @@ void submit_explain(const struct pool *pool, enum pool_status status)
         status_say(status, "no memory left for the results");
 }
 
-int submit_errno(const struct pool *pool, enum pool_status status)
+int submit_errno(enum pool_status status)
 {
-    (void)pool;
     return status == POOL_BROKEN ? EPIPE : status == POOL_NO_MEMORY ? ENOMEM : status == POOL_CLOSED ? ESHUTDOWN : EINVAL;
 }
 
@@ -111,18 +110,24 @@ static int has_ended(void *job)
     return ((struct job *)job)->ended;
 }
 
+int submit_run_serially(struct pool *pool, struct job *job)
+{
+    struct sched *s = &pool->sched;
+    if (s->closed)
+        job_cut(job, s->closed, 1);     /* what is left when the pool is destroyed is not run */
+    pthread_mutex_unlock(&s->lock);
+    int there = serial_run_next(pool->serial, job);
+    pthread_mutex_lock(&s->lock);
+    return there;
+}
+
 /* Called inside pool_enter ... pool_leave. */
 static void run(struct pool *pool, struct job *job)
 {
     struct sched *s = &pool->sched;
     if (pool->serial) {
-        for (int more = 1; more;) {
-            if (s->closed)
-                job_cut(job, s->closed, 1);
-            pthread_mutex_unlock(&s->lock);
-            more = serial_run_next(pool->serial, job) || !job->ended;
-            pthread_mutex_lock(&s->lock);
-        }
+        while (submit_run_serially(pool, job) || !job->ended)
+            ;
         return;
     }
     if (job->call.common_size)
@@ -195,7 +200,7 @@ struct pool_results *pool_map_results(struct pool *pool, pool_fn *fn, struct poo
     status_clear();
     enum pool_status status = pool_enter(pool);
     if (status) {
-        errno = submit_errno(pool, status);
+        errno = submit_errno(status);
         return NULL;
     }
     status = submit_prepare(pool, &job, JOB_LIST, fn, items, call, 0);
@@ -213,7 +218,7 @@ struct pool_results *pool_map_results(struct pool *pool, pool_fn *fn, struct poo
         }
         job_fini(&job);
     }
-    int error = status ? submit_errno(pool, status) : 0;
+    int error = status ? submit_errno(status) : 0;
     pool_leave(pool);
     if (status)
         errno = error;

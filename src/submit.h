@@ -9,10 +9,13 @@
 enum pool_status submit_prepare(struct pool *pool, struct job *job, enum job_kind kind, pool_fn *fn, struct pool_items items,
                                 const struct pool_call *call, int keep);
 
+/* Runs one more item of a job of a serial pool, with the lock given up meanwhile. Nonzero: there was one. */
+int submit_run_serially(struct pool *pool, struct job *job);
+
 /* The sentence for a status that a whole call ended with, where no item says more. */
 void submit_explain(const struct pool *pool, enum pool_status status);
 
 /* errno for calls that return NULL. */
-int submit_errno(const struct pool *pool, enum pool_status status);
+int submit_errno(enum pool_status status);
 
 #endif

@@ -17,7 +17,6 @@
 #include "forks.h"
 #include "worker_result.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,11 +77,9 @@ static void unmap_siblings(const struct worker_plan *plan, unsigned slot)
     }
 }
 
+/* Their dispositions are the default already: the nursery's. */
 static void open_signals(void)
 {
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    for (int signal = 1; signal <= SIGRTMAX; signal++)
-        sigaction(signal, &action, NULL);       /* EINVAL for those that cannot be changed */
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

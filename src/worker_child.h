@@ -27,7 +27,8 @@ enum { WORKER_DAMAGED = 113 };
  * locks at the moment of the fork (the loader's, or that of exit handlers), for which fork() does not care: call it under a time limit. */
 void worker_prepare(void);
 
-/* A nursery_birth_fn: context is a struct worker_plan. Called with all signals blocked; opens the mask. Never returns. */
+/* A nursery_birth_fn: context is a struct worker_plan. Called with all signals blocked and their dispositions the default;
+ * opens the mask. Never returns. */
 void worker_child(void *context, unsigned slot, uint32_t generation, int task_pipe, int result_pipe);
 
 #endif

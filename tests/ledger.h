@@ -236,6 +236,21 @@ static inline void assert_cost_one_at_most(const struct end *ends, size_t count)
             assert_good(&ends[i], i);
 }
 
+/* The end of the bad item of a call whose others have to be good; each started once. */
+static inline struct end end_of_bad(struct pool *pool, pool_fn *fn, size_t count, size_t bad)
+{
+    struct end ends[LEDGER_ITEMS];
+    size_t i;
+
+    run(pool, fn, count, ends);
+    for (i = 0; i < count; i++) {
+        assert_int_equal(ledger->started[i], 1);
+        if (i != bad)
+            assert_good(&ends[i], i);
+    }
+    return ends[bad];
+}
+
 static inline int has_started(void *index)
 {
     return atomic_load(&ledger->started[*(const size_t *)index]) > 0;

@@ -32,20 +32,6 @@ static void await_note(unsigned which)
         nap();
 }
 
-static struct end end_of(struct pool *pool, pool_fn *fn)
-{
-    struct end ends[ITEMS];
-    size_t i;
-
-    run(pool, fn, ITEMS, ends);
-    for (i = 0; i < ITEMS; i++) {
-        assert_int_equal(ledger->started[i], 1);
-        if (i != BAD)
-            assert_good(&ends[i], i);
-    }
-    return ends[BAD];
-}
-
 /* ---- The child returns from the task function */
 
 static int returns_twice(struct pool_task *task)
@@ -64,7 +50,7 @@ static int returns_twice(struct pool_task *task)
 static void a_child_that_returns_is_no_worker(void **state)
 {
     struct pool *pool = make_pool(2);
-    struct end end = end_of(pool, returns_twice);
+    struct end end = end_of_bad(pool, returns_twice, ITEMS, BAD);
 
     (void)state;
     assert_good(&end, BAD);
@@ -153,7 +139,7 @@ LEAVER(deaf, GOES_DEAF)
 static void is_gone_with_the_pool(pool_fn *fn)
 {
     struct pool *pool = make_pool(2);
-    struct end end = end_of(pool, fn);
+    struct end end = end_of_bad(pool, fn, ITEMS, BAD);
     pid_t pid = noted(0);
 
     assert_good(&end, BAD);
@@ -220,7 +206,7 @@ static int dies_before_its_runaway(struct pool_task *task)
 static void a_worker_takes_its_group_along(void **state)
 {
     struct pool *pool = make_pool(2);
-    struct end end = end_of(pool, dies_before_its_child);
+    struct end end = end_of_bad(pool, dies_before_its_child, ITEMS, BAD);
 
     (void)state;
     assert_crashed(&end, 0, SIGKILL);
@@ -232,7 +218,7 @@ static void a_worker_takes_its_group_along(void **state)
 static void an_open_pipe_does_not_hide_a_death(void **state)
 {
     struct pool *pool = make_pool(2);
-    struct end end = end_of(pool, dies_before_its_runaway);
+    struct end end = end_of_bad(pool, dies_before_its_runaway, ITEMS, BAD);
     pid_t pid = noted(0);
 
     (void)state;

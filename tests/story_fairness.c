@@ -245,6 +245,36 @@ static void results_larger_than_the_lane_are_delivered_at_once(void **state)
     each_is_delivered_before_the_next_ends(3, 8, 9 << 20);
 }
 
+/* ---- Among calls */
+
+static int endless(void *number, struct pool_bytes *item)
+{
+    *item = (struct pool_bytes){number, sizeof(long)};
+    return 1;
+}
+
+/* The only worker is kept busy by one iterator, which alone is asked; the other's last item gets its turn all the same. */
+static void a_call_is_not_starved_by_a_stream_beside_it(void **state)
+{
+    struct pool *pool = make_pool(1);
+    struct pool_call one = {.window = 1};
+    struct pool_iter *call = pool_imap(pool, good, pool_range(2), NULL), *stream;
+    size_t last = 1;
+    long number = 0;
+    time_t end = time(NULL) + (time_t)PATIENCE;
+
+    (void)state;
+    stream = pool_imap(pool, answer, pool_generator(endless, &number), &one);
+    assert_non_null(call);
+    assert_non_null(stream);
+    while (!has_started(&last) && time(NULL) < end)
+        pool_next_timeout(stream, 0);
+    assert_true(has_started(&last));
+    pool_iter_free(stream);
+    pool_iter_free(call);
+    pool_destroy(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +289,7 @@ int main(void)
         STORY(small_results_are_delivered_at_once),
         STORY(large_results_are_delivered_at_once),
         STORY(results_larger_than_the_lane_are_delivered_at_once),
+        STORY(a_call_is_not_starved_by_a_stream_beside_it),
     };
 
     return cmocka_run_group_tests(tests, ledger_setup, ledger_teardown);

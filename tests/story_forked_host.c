@@ -2,7 +2,7 @@
  *
  * The test is the host; its children say on stderr what was not so, and leave by _exit. */
 #define _GNU_SOURCE
-#include "check.h"
+#include "child.h"
 #include "forkpool.h"
 
 #include <errno.h>
@@ -15,17 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATIENCE 30.0                   /* seconds; only a hang makes it expire */
 enum { N = 100 };
-
-static void want(int what, int line)
-{
-    if (!what) {
-        dprintf(2, "%s:%d: not so; pool_error: %s; errno %d\n", __FILE__, line, pool_error(), errno);
-        _exit(1);
-    }
-}
-#define WANT(what) want(what, __LINE__)
 
 static struct pool *pool;
 static struct pool_iter *iter;
@@ -62,39 +52,6 @@ static int maps_well(struct pool *some)
 }
 
 /* ---- A child */
-
-struct child {
-    pid_t pid;
-    int   status;
-};
-
-static int has_ended(void *child)
-{
-    struct child *c = child;
-
-    return waitpid(c->pid, &c->status, WNOHANG) == c->pid;
-}
-
-static void in_child(void (*act)(void))
-{
-    struct child child;
-
-    fflush(NULL);
-    child.pid = fork();
-    if (child.pid == 0) {
-        signal(SIGSEGV, SIG_DFL);       /* cmocka's handler would go on with the next test here */
-        act();
-        _exit(0);
-    }
-    assert_true(child.pid > 0);
-    if (!check_until(has_ended, &child, PATIENCE)) {
-        kill(child.pid, SIGKILL);
-        waitpid(child.pid, NULL, 0);
-        fail_msg("the child hangs");
-    }
-    assert_true(WIFEXITED(child.status));
-    assert_int_equal(WEXITSTATUS(child.status), 0);
-}
 
 /* In a child, with the pool, an iterator half-way and a list of results there; and they are well afterwards. */
 static void in_child_of_host(void (*act)(void))

@@ -7,7 +7,7 @@
  * The promise is a second. On a machine that is busy with other things a single measurement may exceed it: the best of three counts,
  * and under a sanitizer or valgrind, which slow the ending itself, only that it ends. */
 #define _GNU_SOURCE
-#include "check.h"
+#include "child.h"
 #include "clock.h"
 #include "forkpool.h"
 
@@ -23,7 +23,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATIENCE 30.0                   /* seconds; only a hang makes it expire */
 #define SECOND 1e9
 enum { WORKERS = 2, ENROLLED_EACH = 3, ALL = 1 + WORKERS * ENROLLED_EACH, LARGE = 10 << 20 };
 
@@ -38,15 +37,6 @@ static struct board {
     atomic_int   order;                 /* to the host's second thread */
     atomic_int   survivor;              /* the child that the host forked to live on */
 } *board;
-
-static void want(int what, int line)
-{
-    if (!what) {
-        dprintf(2, "%s:%d: not so; pool_error: %s\n", __FILE__, line, pool_error());
-        _exit(1);
-    }
-}
-#define WANT(what) want(what, __LINE__)
 
 /* ---- What belongs to a host */
 

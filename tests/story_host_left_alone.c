@@ -3,7 +3,7 @@
  *
  * Where a test changes what the whole process has, the host is a forked child; it says on stderr what was not so, and leaves by _exit. */
 #define _GNU_SOURCE
-#include "check.h"
+#include "child.h"
 #include "clock.h"
 #include "forkpool.h"
 
@@ -24,51 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATIENCE 30.0                   /* seconds; only a hang makes it expire */
 enum { N = 200, LARGE = 100000 };
-
-static void want(int what, int line)
-{
-    if (!what) {
-        dprintf(2, "%s:%d: not so; pool_error: %s; errno %d\n", __FILE__, line, pool_error(), errno);
-        _exit(1);
-    }
-}
-#define WANT(what) want(what, __LINE__)
-
-struct child {
-    pid_t pid;
-    int   status;
-};
-
-static int has_ended(void *child)
-{
-    struct child *c = child;
-
-    return waitpid(c->pid, &c->status, WNOHANG) == c->pid;
-}
-
-/* Runs it in a forked child, which has to end, and well. */
-static void in_child(void (*host)(void))
-{
-    struct child child;
-
-    fflush(NULL);
-    child.pid = fork();
-    if (child.pid == 0) {
-        signal(SIGSEGV, SIG_DFL);       /* cmocka's handler would go on with the next test here */
-        host();
-        _exit(0);
-    }
-    assert_true(child.pid > 0);
-    if (!check_until(has_ended, &child, PATIENCE)) {
-        kill(child.pid, SIGKILL);
-        waitpid(child.pid, NULL, 0);
-        fail_msg("the host hangs");
-    }
-    assert_true(WIFEXITED(child.status));
-    assert_int_equal(WEXITSTATUS(child.status), 0);
-}
 
 /* ---- Work */
 

@@ -3,10 +3,14 @@
  * One table of calls is run on both kinds; what each came to is written down as text, and the texts are compared. */
 #define _GNU_SOURCE
 #include "check.h"
+#include "pool.h"
 
 #include <forkpool.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -433,6 +437,67 @@ static void an_iterator_outlives_its_pool(void **state)
 
 #define SAME(call) cmocka_unit_test(call##_is_the_same)
 
+/* ---- Destroyed by another thread */
+
+static struct pool *shared_pool;
+static _Atomic int inside, open_now, runs;
+
+static int waits_to_be_let_go(struct pool_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&runs, 1);
+    atomic_store(&inside, 1);
+    while (!atomic_load(&open_now))
+        sched_yield();
+    return 0;
+}
+
+static void *maps(void *status)
+{
+    *(enum pool_status *)status = pool_map(shared_pool, waits_to_be_let_go, pool_range(3), NULL, 0, NULL);
+    return NULL;
+}
+
+static void *destroys(void *unused)
+{
+    (void)unused;
+    pool_destroy(shared_pool);
+    return NULL;
+}
+
+static int is_inside(void *unused)
+{
+    (void)unused;
+    return atomic_load(&inside);
+}
+
+static int is_closed(void *pool)
+{
+    struct sched *s = &((struct pool *)pool)->sched;
+    pthread_mutex_lock(&s->lock);
+    int closed = s->closed != POOL_OK;
+    pthread_mutex_unlock(&s->lock);
+    return closed;
+}
+
+static void a_call_ends_with_its_item_when_another_thread_destroys_the_pool(void **state)
+{
+    (void)state;
+    enum pool_status status = POOL_PENDING;
+    pthread_t mapper, destroyer;
+    shared_pool = pool_create(&(struct pool_options){.serial = 1});
+    assert_non_null(shared_pool);
+    assert_int_equal(pthread_create(&mapper, NULL, maps, &status), 0);
+    assert_true(check_until(is_inside, NULL, 30));
+    assert_int_equal(pthread_create(&destroyer, NULL, destroys, NULL), 0);
+    assert_true(check_until(is_closed, shared_pool, 30));
+    atomic_store(&open_now, 1);
+    assert_int_equal(pthread_join(mapper, NULL), 0);
+    assert_int_equal(pthread_join(destroyer, NULL), 0);
+    assert_int_equal(status, POOL_CANCELLED);
+    assert_int_equal(atomic_load(&runs), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +524,7 @@ int main(void)
         cmocka_unit_test(a_task_can_use_another_serial_pool),
         cmocka_unit_test(an_iterator_runs_what_is_asked_for_and_no_more),
         cmocka_unit_test(an_iterator_outlives_its_pool),
+        cmocka_unit_test(a_call_ends_with_its_item_when_another_thread_destroys_the_pool),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }

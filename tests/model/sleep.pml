@@ -16,9 +16,10 @@
  *   wake_caller_now         channel.c channel_must_wake_caller_now, worker_ring
  *   WAIT                    worker_result.c worker_wait, sleep_once; `ready` is its `news`
  *   tell                    worker_result.c worker_tell: reserve_waiting, commit
- *   hand_over, wake_worker  post.c books_post (claim_append), wake_worker
+ *   hand_over, wake_worker  post.c books_post (claim_append), wake_worker; before it the mark of handout.c post, at an idle worker
  *   wait_for                take.c books_wait (channel.c channel_caller_waits)
- *   take                    settle.c take: books_look, books_next, answer, publish_head; then books_wait with WATCHING, books_awake if due
+ *   take                    settle.c take: books_look, books_next, answer, publish_head; then, where the worker still has items,
+ *                           books_wait with WATCHING, books_awake if due
  *   caller                  scheduler.c turn; spin looks at caller_state alone, armed as WATCHING by take, and ends any time
  *   rest                    scheduler.c rest: books_wait with ASLEEP, listen, books_awake
  *   other_thread            handout.c post, where the loop is asleep
@@ -381,14 +382,25 @@ active proctype caller()
     fi;
     do
     :: taken == ITEMS -> break
-    :: taken != ITEMS && back < BY_CALLER && back - taken < DEPTH -> hand_over()
+    :: taken != ITEMS && back < BY_CALLER && back - taken < DEPTH ->
+        if
+        :: taken == back ->             /* idle, so not watched, and nothing that it rang for can be missed */
+            caller_stores!WAKE_AT,taken + 1;
+            CALLER_ANNOUNCES(WATCHING)
+        :: else
+        fi;
+        hand_over()
     :: taken != ITEMS && (back >= BY_CALLER || back != taken) ->
         if
         :: taken != back && caller_state != WATCHING ->
             take();
-            wait_for(WATCHING);
             if
-            :: atomic { due -> due = 0 } atomic { empty(caller_stores) -> caller_state = AWAKE }
+            :: taken != back ->
+                wait_for(WATCHING);
+                if
+                :: atomic { due -> due = 0 } atomic { empty(caller_stores) -> caller_state = AWAKE }
+                :: else
+                fi
             :: else
             fi
         :: else -> rest()
