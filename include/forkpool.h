@@ -16,7 +16,8 @@
  *
  * Reading order: inside a worker, a pool, items, the calls. Everything after pool_map is for when you need it.
  *
- * Threads: a pool is used by any number of threads at once, an iterator by one at a time.
+ * Threads: a pool and its jobs are used by any number of threads at once, an iterator by one at a time. No thread is started before
+ * an asynchronous call, a callback, pool_fd, or an iterator with a time limit needs one; it has all signals blocked.
  * Time: seconds are double; a negative wait means for ever, 0 means do not wait.
  * Memory: what the library hands out says whose it is and until when; everything is freed by the call named there.
  * Forks of the host: in a child that the host itself forked, every call on an inherited pool or handle is refused
@@ -110,6 +111,10 @@ POOL_API int pool_return(struct pool_task *task, const void *data, size_t size);
  * returned by the task. */
 POOL_API int pool_fail(struct pool_task *task, int code, const char *format, ...) POOL_PRINTF(3, 4);
 
+/* A seed for random numbers, well mixed from the item's index alone: the same on every worker, try and run, and neighbours have nothing in
+ * common. Python: none; forked workers there begin with the same random state. */
+POOL_API uint64_t pool_task_seed(const struct pool_task *task);
+
 /* Runs in each new worker before its first task: this is where libraries are loaded that must not cross a fork. Returns 0,
  * or a code: then pool_create fails, or, in a replacement, the pool breaks after a few tries in a row. */
 typedef int pool_initializer(struct pool_worker *worker);
@@ -136,13 +141,16 @@ struct pool_options {
     unsigned          close_fds;        /* nonzero: nursery and workers close what they inherited above 2, */
     const int        *pass_fds;         /*   but for these; read during pool_create only */
     size_t            pass_fds_count;
-    size_t            max_tasks;        /* not honoured yet: must be 0 */
-    size_t            max_memory;       /* not honoured yet: must be 0 */
-    unsigned          max_workers;      /* not honoured yet: must be 0 */
-    size_t            memory_limit;     /* not honoured yet: must be 0 */
-    double            cpu_limit;        /* not honoured yet: must be 0 */
-    int               nice;             /* not honoured yet: must be 0 */
-    unsigned          pin;              /* not honoured yet: must be 0 */
+    size_t            max_tasks;        /* items a worker runs before it is replaced, in order: its finalizer runs, and its replacement
+                                           is ready already; 0: no limit. Python: maxtasksperchild, which counts chunks */
+    size_t            max_memory;       /* bytes of its own a worker may grow beyond what it had when ready; looked at after an
+                                           item, once a millisecond at most; then it is replaced in order; 0: no limit */
+    unsigned          max_workers;      /* how far pool_resize may go, not below workers; 0: workers */
+    size_t            memory_limit;     /* bytes of address space a worker may add to what it had at birth (RLIMIT_AS); 0: none */
+    double            cpu_limit;        /* CPU seconds of a worker, rounded up to whole ones (RLIMIT_CPU): beyond them its item
+                                           CRASHED by SIGXCPU; 0 or infinite: none */
+    int               nice;             /* added to the host's niceness; one that is not permitted fails pool_create with EPERM */
+    unsigned          pin;              /* nonzero: worker i runs on the i-th usable CPU, modulo their number */
     uintptr_t         reserved[8];      /* must be 0 */
 };
 
@@ -160,16 +168,62 @@ POOL_API struct pool *pool_create(const struct pool_options *options);
 
 /* Ends the pool: drops what has not run, gives what runs a short grace (finalizers run), then kills. Afterwards nothing is
  * left of the workers nor of what they forked. Calls still open in other threads end CANCELLED; handles stay readable and
- * must still be freed. NULL is fine. Blocks for the grace (a second) at most, and until kills have taken effect.
+ * must still be freed. NULL is fine. Blocks for the grace (a second) at most, until kills have taken effect, and until
+ * callbacks have run. Refused (INVALID in pool_error, the pool stays as it was) in a task or callback of the same pool.
  * Python: Pool.terminate() and the garbage collector, which never run finalizers. */
 POOL_API void pool_destroy(struct pool *pool);
 
-/* The number of workers; 1 for a serial pool, 0 for NULL. */
+/* No more calls: they are POOL_CLOSED from now on. What was asked for still runs, then the workers leave in order, finalizers
+ * run. Does not wait. Python: Pool.close. */
+POOL_API void pool_close(struct pool *pool);
+
+/* Waits until all calls have ended (iterators too: someone must still take their results), callbacks have run and workers are
+ * gone. Returns OK; PENDING when time ran out; INVALID before pool_close or pool_terminate, and in a callback. The pool is still
+ * to be destroyed. Python: Pool.join, which has no time limit. */
+POOL_API enum pool_status pool_join(struct pool *pool, double seconds);
+
+/* The same end at once: what has not started is dropped, what runs is killed (both CANCELLED), finalizers do not run. Does not
+ * wait. Any thread, callbacks too. Python: Pool.terminate. */
+POOL_API void pool_terminate(struct pool *pool);
+
+/* From now on `workers` of them, up to max_workers, while calls run. Newcomers start working as soon as they are ready (not waited
+ * for); the highest indexes leave in order when they have ended what they run. Nothing is lost. Returns OK; INVALID for 0,
+ * beyond max_workers, or a serial pool; CLOSED, BROKEN. Python: Pool has no such thing. */
+POOL_API enum pool_status pool_resize(struct pool *pool, unsigned workers);
+
+/* The number of workers that was asked for last; 1 for a serial pool, 0 for NULL. */
 POOL_API unsigned pool_size(const struct pool *pool);
 
 /* The process of one worker, 0 while it is being replaced or if there is no such worker. Serial: the caller's own.
  * Never signal it on a whim: once it has died its number may be another's. */
 POOL_API pid_t pool_worker_pid(const struct pool *pool, unsigned index);
+
+/* What has become of all items and workers since the pool was made. */
+struct pool_stats {
+    uint64_t  ok, failed, crashed, timed_out;   /* items by their end */
+    uint64_t  cancelled;            /* killed or dropped: by a cancel, fail_fast, or the end or breaking of the pool */
+    uint64_t  retried;              /* further starts of items whose worker crashed */
+    uint64_t  replaced_crashed;     /* workers that had to be replaced, by reason: died of themselves, */
+    uint64_t  replaced_timed_out;   /*   killed for an item's time limit, */
+    uint64_t  replaced_cancelled;   /*   killed for a call that was cut short, */
+    uint64_t  replaced_max_tasks;   /*   left in order */
+    uint64_t  replaced_max_memory;
+    uintptr_t reserved[8];
+};
+
+/* Fills in *stats. Looks at the host's own books: no worker is disturbed. INVALID where either is NULL. */
+POOL_API enum pool_status pool_stats(const struct pool *pool, struct pool_stats *stats);
+
+/* The same for one index, over all workers that had it. Seconds are wall-clock time as the host saw it. */
+struct pool_worker_stats {
+    uint64_t  items;                /* that ended at it */
+    uint64_t  births;
+    double    busy;                 /* seconds with items */
+    double    idle;                 /* seconds ready and without */
+    double    startup;              /* seconds from asking for it to its READY, initializer included */
+    uintptr_t reserved[8];
+};
+POOL_API enum pool_status pool_worker_stats(const struct pool *pool, unsigned index, struct pool_worker_stats *stats);
 
 
 /* ---- Items: what is mapped over ------------------------------------------------------------------------------- */
@@ -206,12 +260,15 @@ struct pool_call {
     size_t      chunk;          /* items handed over together; 0: the pool decides. A hint: it costs no fairness */
     size_t      window;         /* imap: items in flight or waiting for the consumer; 0: the pool decides, within 64 MiB
                                    of items and results (but at least one item per worker) */
-    double      timeout;        /* not honoured yet: must be 0 or infinite */
-    unsigned    retries;        /* not honoured yet: must be 0 */
+    double      timeout;        /* seconds one item may run, from its start, before its worker is killed: it TIMED_OUT; 0 or
+                                   infinite: no limit. Never early, and not at all for an item that had finished when the host
+                                   looked. Python: none (Pebble, billiard) */
+    unsigned    retries;        /* more starts for an item whose worker crashed, on another worker where one is free; 0: none.
+                                   Items that FAILED or TIMED_OUT are not started again */
     unsigned    fail_fast;      /* nonzero: the first failure ends the call with its status; what runs is killed, what has
                                    not started is dropped (imap: after delivering the failure) */
     const char *progress;       /* not honoured yet: must be NULL */
-    void      (*done)(struct pool_job *job, void *arg);   /* not honoured yet: must be NULL */
+    void      (*done)(struct pool_job *job, void *arg);   /* asynchronous calls only: see there */
     void       *done_arg;
     uintptr_t   reserved[8];    /* must be 0 */
 };
@@ -282,6 +339,46 @@ POOL_API void pool_iter_cancel(struct pool_iter *iter);
 
 /* Abandons what has not started, lets finish what runs; never waits for it. NULL is fine. */
 POOL_API void pool_iter_free(struct pool_iter *iter);
+
+
+/* ---- Asynchronous calls --------------------------------------------------------------------------------------- */
+
+/* Start a call and return at once. The result is a job, freed with pool_job_free, or NULL: refused, see pool_error() and errno (ESHUTDOWN
+ * after close). pool_apply_async copies its item; pool_map_async reads the caller's memory until the job has ended, and takes
+ * no generator. A job costs memory, neither a thread nor a descriptor. Not in serial pools.
+ * Python: apply_async, map_async; AsyncResult. Results may be of any sizes, as with pool_map_results.
+ *
+ * pool_call.done(job, done_arg) runs once, whatever the outcome, on a thread of the pool's, with no lock held and its own job
+ * already ended; it has returned before any pool_job_wait on that job by another thread returns. It may start asynchronous calls
+ * and iterators, ask with 0 seconds, cancel, terminate, and free its job; what would wait there (map, apply, next, wait, join, destroy)
+ * is refused, POOL_INVALID. One that takes long delays other callbacks, and nothing else. Its stack is 256 KiB.
+ * Python: callback and error_callback in one. */
+POOL_API struct pool_job *pool_apply_async(struct pool *pool, pool_fn *fn, const void *in, size_t in_size, const struct pool_call *call);
+POOL_API struct pool_job *pool_map_async(struct pool *pool, pool_fn *fn, struct pool_items items, const struct pool_call *call);
+
+/* Waits until the job has ended and its callback has returned: its status then, as pool_map's. PENDING when time ran out; it goes
+ * on. Any number of threads may wait for one job. Python: AsyncResult.wait, get. */
+POOL_API enum pool_status pool_job_wait(struct pool_job *job, double seconds);
+
+/* PENDING until it has ended; INVALID for NULL. Python: ready, successful. */
+POOL_API enum pool_status pool_job_status(const struct pool_job *job);
+
+/* All its results: the job's, until it is freed. NULL until it has ended. Where it was cut short: what finished, and CANCELLED for
+ * the rest. */
+POOL_API const struct pool_results *pool_job_results(struct pool_job *job);
+
+/* Kills what runs of it, drops what has not started. Finished results stay. Does not wait. Python: none. */
+POOL_API void pool_job_cancel(struct pool_job *job);
+
+/* One that has not ended goes on, detached: its callback still comes, and it is cleaned up by itself. While another thread waits for it
+ * this is that caller's error: refused (pool_error), the job stays. NULL is fine. */
+POOL_API void pool_job_free(struct pool_job *job);
+
+/* A descriptor for poll, epoll and event loops: readable while pool_next_timeout(iter, 0) or pool_job_wait(job, 0) would return
+ * something new on some handle of this pool, an end included. Level-triggered. Take from each handle until NULL or PENDING: a
+ * generator is pulled only there. The pool's, closed with it: never read or close it. -1 and errno (ENOTSUP for a serial pool,
+ * EMFILE). Python: none. */
+POOL_API int pool_fd(struct pool *pool);
 
 #ifdef __cplusplus
 }

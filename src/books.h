@@ -91,9 +91,14 @@ int books_take_back(struct books *books, size_t want, struct piece *piece);
 /* What books_take_back would take from; NULL where nothing is posted. */
 struct piece *books_last(struct books *books);
 
-/* Has the owner items here that have not ended; runs one of them now? */
+/* Has the owner items here that have not ended? */
 int books_holds(const struct books *books, const void *owner);
-int books_runs(struct books *books, const void *owner);
+
+/* The post of the item that runs now, and its position; NULL where none does. */
+const struct piece *books_running(struct books *books, uint32_t *position);
+
+/* When the worker says that the item at that position started; CLOCK_NEVER where it has said nothing. */
+int64_t books_started(const struct books *books, uint32_t position);
 
 /* The worker claims nothing more. */
 void books_close(struct books *books);
@@ -103,10 +108,11 @@ void books_close(struct books *books);
 enum event_kind {
     EVENT_READY = 1,
     EVENT_UNREADY,          /* code, text */
+    EVENT_UNFIT,            /* code: an errno; text */
     EVENT_RESULT,           /* one item: data, size */
     EVENT_RUN,              /* count items: data has count results of size bytes each, or is NULL (dropped) */
     EVENT_FAILED,           /* one item: code, text */
-    EVENT_LOST,             /* mourning: count items that had started */
+    EVENT_LOST,             /* mourning: count items that had started; piece.owned is the taker's */
     EVENT_LEFT              /* mourning: piece has not started */
 };
 

@@ -39,10 +39,14 @@ struct desk {
     alignas(64) _Atomic uint64_t result_head;           /* caller: bytes of the result ring it has taken */
     _Atomic uint64_t item_stream_tail;                  /* caller: bytes of large items and contexts it has written */
     _Atomic uint64_t result_stream_head;                /* caller: bytes of large results it has taken */
+    _Atomic uint32_t index;                             /* caller, before the birth: which of the pool's workers it is */
 
     alignas(64) _Atomic uint64_t result_tail;           /* worker: bytes of the result ring it has written */
     _Atomic uint64_t item_stream_head;                  /* worker: bytes of large items and contexts it has taken */
     _Atomic uint64_t result_stream_tail;                /* worker: bytes of large results it has written */
+    _Atomic uint64_t started_at;                        /* worker: when (clock.h) the item at started_position started; only for */
+    _Atomic uint32_t started_position;                  /*   items with a time limit */
+    _Atomic uint64_t grown;                             /* worker: bytes of its own beyond what it had when ready; only where limited */
 
     alignas(64) _Atomic uint64_t lane_free;             /* result slots: the caller sets bits, the worker clears those it takes */
 
@@ -92,6 +96,8 @@ struct task_call {
     uint64_t out_size;
     uint32_t mode;                      /* enum result_mode */
     uint32_t place;                     /* of the context: inline or stream */
+    uint32_t timed;                     /* its items have a time limit: when each starts is to be noted */
+    uint32_t unused;
 };
 
 struct task_span {                      /* 48 bytes: with the header before it the items begin at a multiple of 64 */
@@ -108,6 +114,7 @@ struct task_span {                      /* 48 bytes: with the header before it t
 enum tell_kind {
     TELL_READY = 16,        /* tag: generation. The initializer is done */
     TELL_UNREADY,           /* tag: generation. struct tell_failure and text: the initializer failed */
+    TELL_UNFIT,             /* tag: generation. struct tell_failure, with an errno for code, and text: it may not be as it was to be */
     TELL_NEED_ITEM,         /* the running item's payload is wanted through the stream */
     TELL_NEED_CONTEXT,      /* tag: call number */
     TELL_RESULT,            /* payload: the result */

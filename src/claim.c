@@ -62,6 +62,20 @@ enum claim_step claim_next(claim_word *word, struct claim *mine)
     }
 }
 
+enum claim_step claim_finish(claim_word *word, struct claim *mine)
+{
+    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+    struct claim next;
+    do {
+        next = claim_decode(old);
+        if (next.front != mine->front || next.running != mine->running)
+            return CLAIM_DAMAGED;
+        next.running = 0;
+    } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
+    *mine = next;
+    return CLAIM_EMPTY;
+}
+
 int claim_plausible(const struct claim *books, struct claim seen)
 {
     uint32_t open = claim_distance(claim_finished(*books), books->back);

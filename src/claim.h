@@ -48,6 +48,9 @@ enum claim_step {
 };
 enum claim_step claim_next(claim_word *word, struct claim *mine);
 
+/* The same without claiming: CLAIM_EMPTY, or CLAIM_DAMAGED. */
+enum claim_step claim_finish(claim_word *word, struct claim *mine);
+
 /* The caller: `back` and `closed` are its own to change, and `books` is what it left in the word. Each returns 0 and updates
  * books, or -1 where the word is damaged and nothing was changed. */
 int claim_append(claim_word *word, struct claim *books, uint32_t count);                    /* publishes frames written before */

@@ -26,6 +26,18 @@ int64_t clock_now(void)
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
+int64_t clock_ticks(void)
+{
+#ifdef CLOCK_MONOTONIC_COARSE
+    struct timespec now = {0, 0};
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+#else
+    return clock_now() / (4 * NS_PER_MS);
+#endif
+}
+
 int64_t clock_deadline(double seconds)
 {
     int64_t now = clock_now();

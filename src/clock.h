@@ -8,6 +8,9 @@
 
 int64_t clock_now(void);
 
+/* Some number that changes every few milliseconds, cheaper than the time. */
+int64_t clock_ticks(void);
+
 /* now + seconds, saturating: negative or infinite seconds are CLOCK_NEVER, 0 and NaN are now. */
 int64_t clock_deadline(double seconds);
 

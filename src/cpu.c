@@ -254,29 +254,50 @@ unsigned cpu_count_in(const char *root, unsigned affinity)
 
 /* ---- The mask ---- */
 
-/* The kernel's mask may be larger than cpu_set_t; EINVAL says that it is larger than what was offered. */
+/* This thread's mask, to be freed with CPU_FREE, or NULL. The kernel's may be larger than cpu_set_t; EINVAL says that it is larger than
+ * what was offered. */
+static cpu_set_t *get_mask(size_t *size)
+{
+    for (size_t cpus = CPU_SETSIZE; cpus <= 1u << 22; cpus *= 2) {
+        *size = CPU_ALLOC_SIZE(cpus);
+        cpu_set_t *mask = CPU_ALLOC(cpus);
+        if (!mask)
+            return NULL;
+        if (!sched_getaffinity(0, *size, mask))
+            return mask;
+        CPU_FREE(mask);
+        if (errno != EINVAL)
+            return NULL;
+    }
+    return NULL;
+}
+
 unsigned cpu_affinity(void)
 {
-    size_t cpus, size;
-    cpu_set_t *mask;
-    int count = 0;
-    long online;
-
-    for (cpus = CPU_SETSIZE; count == 0 && cpus <= 1u << 22; cpus *= 2) {
-        size = CPU_ALLOC_SIZE(cpus);
-        mask = CPU_ALLOC(cpus);
-        if (!mask)
-            break;
-        if (sched_getaffinity(0, size, mask) == 0)
-            count = CPU_COUNT_S(size, mask);
-        else if (errno != EINVAL)
-            cpus = SIZE_MAX / 2;        /* no larger mask helps */
+    size_t size;
+    cpu_set_t *mask = get_mask(&size);
+    int count = mask ? CPU_COUNT_S(size, mask) : 0;
+    if (mask)
         CPU_FREE(mask);
-    }
     if (count > 0)
         return (unsigned)count;
-    online = sysconf(_SC_NPROCESSORS_ONLN);
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 && online < INT_MAX ? (unsigned)online : 1;
+}
+
+int cpu_pin(unsigned n)
+{
+    size_t size;
+    cpu_set_t *mask = get_mask(&size);
+    if (!mask)
+        return errno;
+    int count = CPU_COUNT_S(size, mask), left = count ? (int)(n % (unsigned)count) : -1;
+    for (size_t cpu = 0; cpu < size * CHAR_BIT; cpu++)
+        if (CPU_ISSET_S(cpu, size, mask) && left-- != 0)
+            CPU_CLR_S(cpu, size, mask);
+    int r = sched_setaffinity(0, size, mask) ? errno : 0;
+    CPU_FREE(mask);
+    return r;
 }
 
 unsigned pool_cpu_count(void)

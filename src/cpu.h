@@ -10,6 +10,9 @@ unsigned cpu_count_in(const char *root, unsigned affinity);
 /* CPUs of this thread's affinity mask, any number of them, at least 1. */
 unsigned cpu_affinity(void);
 
+/* Pins this thread to the n-th CPU of its mask, modulo their number. 0 or an errno. */
+int cpu_pin(unsigned n);
+
 /* Tells the CPU that this is a spin. */
 static inline void cpu_pause(void)
 {

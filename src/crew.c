@@ -46,34 +46,36 @@ static int map_channels(struct crew *c)
     struct worker_plan *plan = &c->plan;
     size_t page = page_size();
     plan->desk_size = DESK > page ? DESK : page;
-    plan->slot_size = slot_size_for(c->size);
+    plan->slot_size = slot_size_for(c->slots);
     plan->region_size = (channel_region(plan->slot_size) + page - 1) / page * page;
-    plan->workers = c->size;
-    if (plan->region_size > SIZE_MAX / c->size)
+    plan->slots = c->slots;
+    if (plan->region_size > SIZE_MAX / c->slots)
         return ENOMEM;
-    int r = map_shared(&plan->desks, plan->desk_size * c->size);
+    int r = map_shared(&plan->desks, plan->desk_size * c->slots);
     if (!r)
-        r = map_shared(&plan->regions, plan->region_size * c->size);
+        r = map_shared(&plan->regions, plan->region_size * c->slots);
     return r;
 }
 
 static int make_workers(struct crew *c, int wake_pipe)
 {
-    c->polls = calloc((size_t)c->size + CREW_POLL_WORKERS, sizeof *c->polls);
-    c->watched = calloc(c->size, sizeof *c->watched);
-    if (!c->polls || !c->watched)
+    c->polls = calloc((size_t)c->slots + CREW_POLL_WORKERS, sizeof *c->polls);
+    c->watched = calloc(c->slots, sizeof *c->watched);
+    c->hands = calloc(c->slots, sizeof *c->hands);
+    c->places = calloc(c->most, sizeof *c->places);
+    if (!c->polls || !c->watched || !c->hands || !c->places)
         return ENOMEM;
-    c->workers = calloc(c->size, sizeof *c->workers);
+    c->workers = calloc(c->slots, sizeof *c->workers);
     if (!c->workers)
         return ENOMEM;
     c->polls[CREW_POLL_WAKE] = (struct pollfd){.fd = wake_pipe, .events = POLLIN};
-    for (unsigned i = 0; i < c->size; i++) {        /* all of them before anything can fail: 0 is a descriptor */
+    for (unsigned i = 0; i < c->slots; i++) {       /* all of them before anything can fail: 0 is a descriptor */
         struct crew_worker *w = &c->workers[i];
-        w->index = i;
+        w->slot = i;
         w->task_pipe = w->task_pipe_far = w->result_pipe = -1;
         c->polls[CREW_POLL_WORKERS + i] = (struct pollfd){.fd = -1, .events = POLLIN};
     }
-    for (unsigned i = 0; i < c->size; i++) {
+    for (unsigned i = 0; i < c->slots; i++) {
         struct crew_worker *w = &c->workers[i];
         if (books_init(&w->books))
             return ENOMEM;
@@ -95,11 +97,16 @@ static int open_nursery(struct crew *c, const struct nursery_setup *setup)
 int crew_open(struct crew *c, const struct pool_options *options, unsigned workers, int wake_pipe, void (*settle_in)(void *))
 {
     c->size = workers;
+    c->most = options->max_workers > workers ? options->max_workers : workers;
+    c->slots = options->max_tasks || options->max_memory ? 2 * c->most : c->most;       /* for the heirs */
+    c->max_tasks = options->max_tasks ? options->max_tasks : SIZE_MAX;
     c->opening = 1;
     c->init_timeout = options->init_timeout;
     c->plan = (struct worker_plan){.initializer = options->initializer, .finalizer = options->finalizer, .initarg = options->initarg,
-                                   .no_spin = options->no_spin != 0};
-    struct nursery_setup setup = {.slots = workers, .birth = worker_child, .context = &c->plan, .settle_in = settle_in,
+                                   .no_spin = options->no_spin != 0,
+                                   .limits = {.max_memory = options->max_memory, .memory_limit = options->memory_limit,
+                                              .cpu_limit = options->cpu_limit, .nice = options->nice, .pin = options->pin}};
+    struct nursery_setup setup = {.slots = c->slots, .birth = worker_child, .context = &c->plan, .settle_in = settle_in,
                                   .close_fds = options->close_fds != 0, .pass_fds = options->pass_fds,
                                   .pass_fds_count = options->pass_fds_count};
     int r = map_channels(c);
@@ -118,7 +125,7 @@ int crew_open(struct crew *c, const struct pool_options *options, unsigned worke
 
 static void close_all_pipes(struct crew *c)
 {
-    for (unsigned i = 0; c->workers && i < c->size; i++)
+    for (unsigned i = 0; c->workers && i < c->slots; i++)
         crew_close_pipes(c, &c->workers[i]);
 }
 
@@ -138,17 +145,25 @@ void crew_forget(struct crew *c)
 
 void crew_unmap(struct crew *c)
 {
-    for (unsigned i = 0; c->workers && i < c->size; i++)
+    for (unsigned i = 0; c->workers && i < c->slots; i++)
         books_fini(&c->workers[i].books);
     free(c->workers);
     free(c->polls);
     free(c->watched);
+    free(c->hands);
+    free(c->places);
     c->workers = NULL;
     c->polls = NULL;
-    c->watched = NULL;
+    c->watched = c->hands = NULL;
+    c->places = NULL;
     if (c->plan.desks)
-        munmap(c->plan.desks, c->plan.desk_size * c->size);
+        munmap(c->plan.desks, c->plan.desk_size * c->slots);
     if (c->plan.regions)
-        munmap(c->plan.regions, c->plan.region_size * c->size);
+        munmap(c->plan.regions, c->plan.region_size * c->slots);
     c->plan.desks = c->plan.regions = NULL;
+}
+
+int crew_is_settled(const struct crew *c)
+{
+    return c->alive == c->ready && (c->leaving || c->broken || c->hands_count == c->size);
 }

@@ -5,7 +5,10 @@
  *
  * How much waits at a worker is learned (settle.c): a job's depth, and never more than half of an even share of what is left of it. A
  * worker is served again when it has half of its depth left. Fairness does not depend on any of that: while a worker is idle and nothing is
- * left to be handed out, what has not started elsewhere is taken back for it, half at a time. */
+ * left to be handed out, what has not started elsewhere is taken back for it, half at a time.
+ *
+ * Jobs that have something to be handed out stand in a queue; whoever got something goes to its end. The walk along it ends where every
+ * worker has enough calls waiting: ten thousand of them cost no more than those that fit. */
 #include "scheduler.h"
 
 #include "clock.h"
@@ -14,10 +17,51 @@
 
 /* ---- Handing out */
 
+enum { POSTS_ENOUGH = 64 };             /* calls at a worker beyond which it gets no more just for being fair */
+
+void sched_ready(struct sched *s, struct job *j)
+{
+    if (j->ready)
+        return;
+    j->ready = 1;
+    j->next_ready = NULL;
+    j->before_ready = s->last_ready;
+    if (s->last_ready)
+        s->last_ready->next_ready = j;
+    else
+        s->ready = j;
+    s->last_ready = j;
+}
+
+void sched_unready(struct sched *s, struct job *j)
+{
+    if (!j->ready)
+        return;
+    j->ready = 0;
+    if (j->before_ready)
+        j->before_ready->next_ready = j->next_ready;
+    else
+        s->ready = j->next_ready;
+    if (j->next_ready)
+        j->next_ready->before_ready = j->before_ready;
+    else
+        s->last_ready = j->before_ready;
+}
+
+static struct crew_worker *hand(const struct sched *s, size_t i)
+{
+    return s->crew.hands[(s->next_hand + i) % s->crew.hands_count];
+}
+
+static size_t posts(const struct crew_worker *w)
+{
+    return w->books.post_tail - w->books.post_head;
+}
+
 /* A job that has nothing under way gets one item to any worker: it must not starve because others keep all of them busy. */
 static int wants(const struct job *j, const struct crew_worker *w)
 {
-    return w->state == WORKER_READY && (books_outstanding(&w->books) <= j->depth / 2 || !j->outstanding);
+    return books_outstanding(&w->books) <= j->depth / 2 || (!j->outstanding && posts(w) < POSTS_ENOUGH);
 }
 
 /* How many more items should wait at a worker that has `has`: never more than half of an even share of what is left, so that the end of
@@ -40,14 +84,27 @@ static void post(struct sched *s, struct job *j, struct crew_worker *w, struct p
         channel_caller_waits(w->books.channel.desk, CHANNEL_WATCHING, claim_add(w->books.taken, 1));
     if (!books_outstanding(&w->books))
         w->since = clock_now();
+    if (j->timeout)
+        sched_judge_by(s, w, clock_now() + j->timeout);
     piece->owner = j;
     job_sent(j, piece->count, piece->size);
     if (books_post(&w->books, &j->call, piece, j->kind == JOB_ITER)) {
         crew_condemn(&s->crew, w, POOL_CRASHED, "its channel was written over");
-        sched_give_back(piece);
+        sched_give_back(s, piece);
         return;
     }
     crew_watch(&s->crew, w);
+}
+
+/* An item that has killed a worker goes to another one, where another one wants it. */
+static int should_go_elsewhere(const struct sched *s, const struct job *j, const struct crew_worker *w)
+{
+    if (source_avoids(&j->source) != w->index + 1)
+        return 0;
+    for (size_t i = 0; i < s->crew.hands_count; i++)
+        if (s->crew.hands[i] != w && wants(j, s->crew.hands[i]))
+            return 1;
+    return 0;
 }
 
 /* Gives one worker what it should have of one job. Nonzero: it got something. */
@@ -55,10 +112,12 @@ static int serve(struct sched *s, struct job *j, struct crew_worker *w)
 {
     struct piece piece;
     size_t size = 0, ready = source_ready(&j->source, &size);
-    if (!ready)
+    if (!ready || should_go_elsewhere(s, j, w))
         return 0;
     size_t most = fill_of(s, j, books_outstanding(&w->books)), room = books_room(&w->books, &j->call, size);
+    size_t left = crew_left(&s->crew, w);
     most = most < room ? most : room;
+    most = most < left ? most : left;
     most = job_may_send(j, most < ready ? most : ready, size, s->crew.size);
     if (!most)
         return 0;
@@ -67,25 +126,31 @@ static int serve(struct sched *s, struct job *j, struct crew_worker *w)
     return 1;
 }
 
-static int offer(struct sched *s, struct job *j)
+/* Nonzero: it got something. *full: no worker takes any more of whatever job. */
+static int offer(struct sched *s, struct job *j, int *full)
 {
     size_t size;
     int done = 0;
-    if (!source_ready(&j->source, &size))
-        return 0;
-    for (unsigned i = 0; i < s->crew.size; i++) {
-        struct crew_worker *w = &s->crew.workers[(s->next_worker + i) % s->crew.size];
+    *full = 1;
+    for (size_t i = 0; i < s->crew.hands_count && source_ready(&j->source, &size); i++) {
+        struct crew_worker *w = hand(s, i);
         if (wants(j, w) && serve(s, j, w))
             done = 1;
+        if (posts(w) < POSTS_ENOUGH)
+            *full = 0;
+    }
+    if (!source_ready(&j->source, &size)) {
+        *full = 0;
+        sched_unready(s, j);
     }
     return done;
 }
 
 static struct crew_worker *idle_worker(struct sched *s)
 {
-    for (unsigned i = 0; i < s->crew.size; i++)
-        if (s->crew.workers[i].state == WORKER_READY && !books_outstanding(&s->crew.workers[i].books))
-            return &s->crew.workers[i];
+    for (size_t i = 0; i < s->crew.hands_count; i++)
+        if (!books_outstanding(&s->crew.hands[i]->books) && crew_left(&s->crew, s->crew.hands[i]))
+            return s->crew.hands[i];
     return NULL;
 }
 
@@ -121,7 +186,8 @@ static int even_out(struct sched *s, struct crew_worker *idle)
     if (!last)
         return 0;
     struct job *j = last->owner;
-    size_t room = books_room(&idle->books, &j->call, last->size);
+    size_t room = books_room(&idle->books, &j->call, last->size), left = crew_left(&s->crew, idle);
+    room = room < left ? room : left;
     size_t half = movable(claim_load(&from->books.channel.desk->claim));
     if (books_take_back(&from->books, half < room ? half : room, &piece)) {
         if (from->books.damaged)
@@ -136,11 +202,18 @@ static int even_out(struct sched *s, struct crew_worker *idle)
 int sched_hand_out(struct sched *s)
 {
     struct crew_worker *idle;
-    int done = 0;
-    for (struct job *j = s->jobs; j; j = j->next)
-        done |= offer(s, j);
-    if (done)
-        sched_rotate(s);
+    int done = 0, full = 0;
+    struct job *last = s->last_ready, *next;
+    for (struct job *j = s->ready; j && !full; j = next) {
+        next = j == last ? NULL : j->next_ready;
+        if (!offer(s, j, &full))
+            continue;
+        done = 1;
+        if (j->ready && j->next_ready) {        /* to the end */
+            sched_unready(s, j);
+            sched_ready(s, j);
+        }
+    }
     while (s->crew.watched_count && (idle = idle_worker(s)) && even_out(s, idle))
         done = 1;
     return done;
@@ -150,11 +223,9 @@ int sched_hand_out(struct sched *s)
 
 static struct crew_worker *who_wants(struct sched *s, const struct job *j)
 {
-    for (unsigned i = 0; i < s->crew.size; i++) {
-        struct crew_worker *w = &s->crew.workers[(s->next_worker + i) % s->crew.size];
-        if (w->state == WORKER_READY && (books_outstanding(&w->books) < j->depth || !j->outstanding))
-            return w;
-    }
+    for (size_t i = 0; i < s->crew.hands_count; i++)
+        if (books_outstanding(&hand(s, i)->books) < j->depth || !j->outstanding)
+            return hand(s, i);
     return NULL;
 }
 
@@ -163,10 +234,13 @@ static void place_pulled(struct sched *s, struct job *j, struct pool_bytes item)
     struct crew_worker *w = who_wants(s, j);
     struct piece piece = {.index = j->source.next, .count = 1, .data = item.data, .size = item.size, .owner = j};
     source_pulled(&j->source);
-    int direct = w && item.size <= w->books.channel.slot_size && books_room(&w->books, &j->call, item.size);
+    int direct = w && !j->retries && item.size <= w->books.channel.slot_size && crew_left(&s->crew, w) &&
+                 books_room(&w->books, &j->call, item.size);
     if (direct) {
         post(s, j, w, &piece);
-    } else if (source_return(&j->source, &piece)) {
+    } else if (!source_return(&j->source, &piece)) {        /* copied: it may have to be started again */
+        sched_ready(s, j);
+    } else {
         struct ending e = {.index = piece.index, .status = POOL_FAILED, .code = -1, .slot = -1,
                            .text = "no memory in the host for this item"};
         job_sent(j, 1, item.size);
@@ -203,6 +277,6 @@ int sched_pull(struct sched *s, struct job *j)
     while (j && pull_one(s, j))
         done = 1;
     if (j)
-        job_check_end(j);
+        sched_end(s, j);
     return done;
 }

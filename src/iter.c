@@ -2,7 +2,8 @@
  *
  * Runs in the iterator's thread. A result that is there already is handed over without the lock (cells.h). But somebody has to keep the
  * workers busy meanwhile: every so many results the consumer makes a turn of the loop in passing. How many is learned by the clock,
- * which is read only then: a consumer that takes long for each makes a turn each time, one that races through makes few.
+ * which is read only then: a consumer that takes long for each makes a turn each time, one that races through makes few; and one that
+ * has slowed down is found out by the coarse clock, which costs next to nothing.
  *
  * An iterator is its job. Freed before the job has ended, it is abandoned: the scheduler frees it with the last item that runs. */
 #include "clock.h"
@@ -26,7 +27,8 @@ struct pool_iter {
     int          over;                  /* the end was delivered */
     struct cell *current;               /* the result that the consumer holds */
     unsigned     credit, credit_full;
-    int64_t      turned;                /* when the loop was last turned in passing */
+    int64_t      turned;                /* when the loop was last turned in passing, */
+    int64_t      ticks;                 /*   by the coarse clock, too */
 };
 
 /* ---- Making one */
@@ -35,7 +37,7 @@ static size_t window_for(const struct pool *pool, const struct job *job, const s
 {
     size_t window = call ? call->window : 0;
     if (!window) {
-        window = WINDOW_PER_WORKER * (size_t)pool_size(pool);
+        window = WINDOW_PER_WORKER * (size_t)(pool->serial ? 1 : pool->sched.crew.size);
         window = window > WINDOW_LEAST ? window : WINDOW_LEAST;
     }
     if (source_known(&job->source) && job->source.count < window)
@@ -47,7 +49,7 @@ static enum pool_status prepare(struct pool *pool, struct pool_iter *it, int ord
                                 const struct pool_call *call)
 {
     struct job *job = &it->job;
-    enum pool_status status = submit_prepare(pool, job, JOB_ITER, fn, items, call, 1);
+    enum pool_status status = submit_prepare(pool, job, JOB_ITER, fn, items, call, SUBMIT_ITERATED);
     if (status)
         return status;
     job->window_given = call && call->window;
@@ -58,24 +60,44 @@ static enum pool_status prepare(struct pool *pool, struct pool_iter *it, int ord
     return status_say(POOL_NO_MEMORY, "no memory for a window of %zu results", job->window);
 }
 
-static void start(struct pool *pool, struct pool_iter *it)
+/* The last item of one that was freed has ended. */
+static void on_end(struct job *job)
+{
+    if (!job->abandoned)
+        return;
+    job_fini(job);
+    free(job);
+}
+
+static enum pool_status start(struct pool *pool, struct pool_iter *it)
 {
     struct sched *s = &pool->sched;
+    struct job *job = &it->job;
+    int r = job->timeout ? helper_attend(&pool->helper, s) : 0;
+    if (r) {
+        char text[100];
+        job_fini(job);
+        errno = r;
+        return status_say(POOL_FAILED, "a thread that looks after time limits could not be started: %s",
+                          status_errno(r, text, sizeof text));
+    }
     it->pool = pool;
     it->forks = pool->forks;
     it->credit_full = 1;
-    pool->handles++;
+    job->on_end = on_end;
+    job->news = &pool->news;
+    job->unattended = atomic_load(&pool->watched);
+    pool_handle_enter(pool, job);
     if (pool->serial) {
-        job_check_end(&it->job);
-        return;
+        job_check_end(job);
+        return POOL_OK;
     }
-    if (it->job.call.common_size)
-        it->job.call.common_id = ++s->next_common_id;
     it->busy = 1;
-    sched_add(s, &it->job);
-    sched_turn(s, &it->job);
-    job_check_end(&it->job);
+    submit_start(pool, job);
+    sched_turn(s, job);
+    sched_end(s, job);
     it->busy = 0;
+    return POOL_OK;
 }
 
 static struct pool_iter *imap(struct pool *pool, int ordered, pool_fn *fn, struct pool_items items, const struct pool_call *call)
@@ -88,13 +110,14 @@ static struct pool_iter *imap(struct pool *pool, int ordered, pool_fn *fn, struc
     }
     struct pool_iter *it = calloc(1, sizeof *it);
     status = it ? prepare(pool, it, ordered, fn, items, call) : status_say(POOL_NO_MEMORY, "no memory for an iterator");
-    if (it && !status) {
-        start(pool, it);
-    } else {
+    errno = 0;
+    if (!status)
+        status = start(pool, it);
+    int error = errno ? errno : submit_errno(status);
+    if (status) {
         free(it);
         it = NULL;
     }
-    int error = status ? submit_errno(status) : 0;
     pool_leave(pool);
     if (status)
         errno = error;
@@ -157,15 +180,26 @@ static const struct pool_result *deliver(struct pool_iter *it, struct cell *cell
     return result;
 }
 
+/* As many as fit between two turns at the pace of those since the last one. */
 static void learn_credit(struct pool_iter *it)
 {
-    int64_t now = clock_now();
-    if (now - it->turned > TURN_TIME)
-        it->credit_full = it->credit_full > 1 ? it->credit_full / 2 : 1;
+    int64_t now = clock_now(), spent = now - it->turned;
+    if (spent > TURN_TIME)
+        it->credit_full = 1 + (unsigned)(it->credit_full * (int64_t)TURN_TIME / spent);
     else if (it->credit_full < CREDIT_MOST)
         it->credit_full *= 2;
     it->credit = it->credit_full;
     it->turned = now;
+    it->ticks = clock_ticks();
+}
+
+/* May the next result be taken without a turn? Not if the consumer has slowed down since: credit from faster times is void then. */
+static int may_take(struct pool_iter *it)
+{
+    if (!it->credit || clock_ticks() != it->ticks)
+        return 0;
+    it->credit--;
+    return 1;
 }
 
 /* Turns the loop: in passing where a result is there, else until one is. */
@@ -196,26 +230,40 @@ static struct cell *run_serially(struct pool_iter *it)
     return cell;
 }
 
+/* Is there something new for whoever watches pool_fd? */
+static void update_news(struct pool_iter *it, int got)
+{
+    struct job *job = &it->job;
+    pthread_mutex_lock(&it->pool->sched.lock);
+    int left = it->over || job->ended || cells_front(&job->cells);
+    job->told = !got && (it->over || (job->ended && !front(it)));
+    news_set(&it->pool->news, &job->has_news, left && !job->told);
+    pthread_mutex_unlock(&it->pool->sched.lock);
+}
+
 const struct pool_result *pool_next_timeout(struct pool_iter *it, double seconds)
 {
     status_clear();
-    if (!it || pool_inherited(it->forks))
+    if (!it || pool_inherited(it->forks) || (seconds != 0 && !isnan(seconds) && pool_must_not_wait(it->pool)))
         return NULL;
     if (it->busy) {
         status_say(POOL_INVALID, "this iterator is in use: its generator must not ask it for results");
         return NULL;
     }
     let_go(it);
-    if (it->over)
-        return NULL;
+    int watched = atomic_load_explicit(&it->pool->watched, memory_order_relaxed);
+    struct cell *cell = NULL;
     it->busy = 1;
-    struct cell *cell = it->credit ? cells_front(&it->job.cells) : NULL;
-    if (cell)
-        it->credit--;
-    else
-        cell = it->pool->serial ? run_serially(it) : turn(it, seconds);
+    if (!it->over) {
+        cell = may_take(it) ? cells_front(&it->job.cells) : NULL;
+        if (!cell)
+            cell = it->pool->serial ? run_serially(it) : turn(it, seconds);
+    }
     it->busy = 0;
-    return cell ? deliver(it, cell) : NULL;
+    const struct pool_result *result = cell ? deliver(it, cell) : NULL;
+    if (watched)
+        update_news(it, result != NULL);
+    return result;
 }
 
 const struct pool_result *pool_next(struct pool_iter *it)
@@ -274,14 +322,13 @@ void pool_iter_free(struct pool_iter *it)
     let_go(it);
     pthread_mutex_lock(&pool->sched.lock);
     empty(it);
+    pool_handle_leave(pool, &it->job);
+    int running = !pool->serial && !it->job.ended;
     it->job.abandoned = 1;
-    if (!pool->serial && !it->job.ended)
-        sched_cut(&pool->sched, &it->job, POOL_CANCELLED, 0);
-    if (it->job.ended || pool->serial) {
-        if (!pool->serial)
-            sched_remove(&pool->sched, &it->job);
-        job_fini(&it->job);
-        free(it);
-    }
-    pool_handle_leave(pool);
+    it->job.news = NULL;
+    if (running)
+        sched_cut(&pool->sched, &it->job, POOL_CANCELLED, 0);       /* frees it, or whoever settles its last item will */
+    else
+        on_end(&it->job);
+    pool_unlock(pool);
 }

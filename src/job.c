@@ -28,6 +28,7 @@ void job_fini(struct job *j)
 {
     source_fini(&j->source);
     free(j->own_common);
+    free(j->own_item);
     if (j->kind == JOB_ITER)
         cells_fini(&j->cells);
     waiter_fini(&j->waiter);
@@ -75,6 +76,14 @@ void job_unsent(struct job *j, size_t count, size_t size)
 {
     j->outstanding -= count;
     j->bytes -= count * size;
+    if (j->cut)
+        j->tally[POOL_CANCELLED] += count;
+}
+
+static void ended(struct job *j, size_t count, size_t size)
+{
+    j->outstanding -= count;
+    j->bytes -= count * size;
 }
 
 /* ---- Ends */
@@ -88,7 +97,15 @@ void job_cut(struct job *j, enum pool_status why, int kill)
     if (j->cut)
         return;
     j->cut = why;
+    j->tally[POOL_CANCELLED] += source_left(&j->source);
     source_drop(&j->source);
+}
+
+void job_tell(struct job *j)
+{
+    waiter_wake(&j->waiter);
+    if (j->news)
+        news_set(j->news, &j->has_news, 1);
 }
 
 /* The failure to be told is the one of the lowest index; what was cut short does not count where something failed by itself. */
@@ -104,6 +121,7 @@ static void note_failure(struct job *j, const struct ending *e)
 
 static void fail(struct job *j, const struct ending *e)
 {
+    j->tally[e->status == POOL_BROKEN ? POOL_CANCELLED : e->status]++;
     note_failure(j, e);
     if (j->fail_fast && e->status != POOL_CANCELLED && e->status != POOL_BROKEN)
         job_cut(j, e->status, 1);
@@ -116,10 +134,9 @@ static void put_in_array(struct job *j, const struct ending *e)
     char text[100];
     if (e->status != POOL_OK) {
         fail(j, e);
-    } else if (!j->out) {
-        return;
-    } else if (e->size == j->out_size) {
-        if (e->size)
+    } else if (!j->out || e->size == j->out_size) {
+        j->tally[POOL_OK]++;
+        if (j->out && e->size)
             memcpy(j->out + e->index * j->out_size, e->data, e->size);
     } else {
         snprintf(text, sizeof text, "its result has %zu bytes where %zu are wanted", e->size, j->out_size);
@@ -146,11 +163,14 @@ static void put_in_list(struct job *j, const struct ending *e)
     }
     if (end.status)
         fail(j, &end);
+    else
+        j->tally[POOL_OK]++;
 }
 
 static int put(struct job *j, const struct ending *e)
 {
-    if (j->abandoned) {
+    if (j->abandoned && j->kind == JOB_ITER) {
+        j->tally[e->status == POOL_BROKEN ? POOL_CANCELLED : e->status]++;
         free(e->owned);
         return 0;
     }
@@ -165,11 +185,13 @@ static int put(struct job *j, const struct ending *e)
     case JOB_ITER:
         if (e->status)
             fail(j, e);
+        else
+            j->tally[POOL_OK]++;
         j->result_size = e->size > j->result_size ? e->size : j->result_size - j->result_size / 8 + e->size / 8;
         int kept = cells_fill(&j->cells, e);
         if (kept < 0 && j->fail_fast)
             job_cut(j, POOL_FAILED, 1);
-        waiter_wake(&j->waiter);
+        job_tell(j);
         return kept > 0;
     }
     return 0;
@@ -177,13 +199,14 @@ static int put(struct job *j, const struct ending *e)
 
 int job_settle(struct job *j, const struct ending *e, size_t item_size)
 {
-    job_unsent(j, 1, item_size);
+    ended(j, 1, item_size);
     return put(j, e);
 }
 
 void job_settle_run(struct job *j, size_t index, size_t count, const void *data, size_t item_size)
 {
-    job_unsent(j, count, item_size);
+    ended(j, count, item_size);
+    j->tally[POOL_OK] += count;
     if (data && j->out && j->out_size)
         memcpy(j->out + index * j->out_size, data, count * j->out_size);
 }
@@ -219,7 +242,7 @@ int job_check_end(struct job *j)
     j->ended = 1;
     if (j->kind == JOB_LIST)
         list_close(j->list, j->source.total, job_status(j));
-    waiter_wake(&j->waiter);
+    job_tell(j);
     return 1;
 }
 

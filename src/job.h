@@ -5,6 +5,7 @@
 #include "cells.h"
 #include "ending.h"
 #include "list.h"
+#include "news.h"
 #include "source.h"
 #include "status.h"
 #include "waiters.h"
@@ -12,7 +13,12 @@
 enum job_kind { JOB_MAP, JOB_LIST, JOB_ITER };
 
 struct job {
-    struct job            *next, *before;       /* among the scheduler's jobs */
+    struct job            *next, *before;       /* among the scheduler's jobs that have not ended */
+    struct job            *next_ready, *before_ready;   /* among those that may have something to be handed out */
+    int                    ready;               /* it is among them */
+    struct job            *next_handle, *before_handle; /* among the pool's iterators and asynchronous jobs */
+    void                 (*on_end)(struct job *);       /* told once, when it has ended and is in none of the first two lists; may free */
+    int                    unattended;          /* its caller may be elsewhere: somebody else has to turn the loop for it */
     enum job_kind          kind;
     struct call_definition call;
     pool_fn               *fn;                  /* for a serial pool */
@@ -20,7 +26,14 @@ struct job {
     struct source          source;
     size_t                 chunk;
     unsigned               fail_fast;
-    struct waiter          waiter;              /* woken when something of it has changed for its caller */
+    int64_t                timeout;             /* nanoseconds that an item may run; 0: no limit */
+    unsigned               retries;             /* further starts of an item whose worker crashed */
+    void                  *own_item;            /* a copy of its only item, or NULL */
+    struct waiter          waiter;              /* woken when something of it has changed for its caller, and so is */
+    struct news           *news;                /*   the pool's descriptor, or NULL */
+    int                    has_news;            /*   by this flag, */
+    int                    told;                /*   until its caller has been told of its end */
+    uint64_t              *tally;               /* the pool's count of items by status */
 
     size_t                 outstanding;         /* items handed over and not ended */
     size_t                 depth;               /* items that should wait at a worker: learned */
@@ -32,7 +45,7 @@ struct job {
     int                    source_code;         /* what the generator failed with, if it did */
     int                    source_failed;
     int                    ended;               /* nothing of it will change any more */
-    int                    abandoned;           /* nobody will ask: freed by whoever ends it */
+    int                    abandoned;           /* nobody will ask: freed at its end */
 
     struct pool_result     failure;             /* the failed item of lowest index; status OK: none so far */
     char                   failure_text[STATUS_TEXT + 1];
@@ -69,6 +82,9 @@ void job_source_failed(struct job *job, int code);
 
 /* Is everything over? Sets ended, once. */
 int  job_check_end(struct job *job);
+
+/* Something of it has changed for its caller. */
+void job_tell(struct job *job);
 
 /* As pool_map's, once ended. */
 enum pool_status job_status(const struct job *job);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 64 << 10 };
+enum { BLOCK_LEAST = 256, BLOCK_MOST = 64 << 10 };    /* bytes: each is twice as large as the one before */
 
 struct block {
     struct block *next;
@@ -53,10 +53,13 @@ static void *keep(struct pool_results *list, const void *data, size_t size)
 {
     struct block *block = list->blocks;
     if (!block || block->size - block->used < size) {
-        block = add_block(list, size > BLOCK / 4 ? size : BLOCK);
+        size_t usual = block ? block->size * 2 : 0;
+        usual = usual < BLOCK_LEAST ? BLOCK_LEAST : usual < BLOCK_MOST ? usual : BLOCK_MOST;
+        int large = size > usual / 4;
+        block = add_block(list, large ? size : usual);
         if (!block)
             return NULL;
-        if (size > BLOCK / 4)
+        if (large)
             put_behind(list);
     }
     void *at = block->bytes + block->used;
@@ -71,7 +74,7 @@ static int grow(struct pool_results *list, size_t count)
 {
     if (count <= list->room)
         return 0;
-    size_t room = list->room * 2 > count ? list->room * 2 : count + 64;
+    size_t room = list->room * 2 > count ? list->room * 2 : count;
     if (room > SIZE_MAX / sizeof *list->results)
         return ENOMEM;
     struct pool_result *more = realloc(list->results, room * sizeof *more);

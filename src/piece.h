@@ -22,6 +22,7 @@ struct call_definition {
     size_t      common_size;
     size_t      out_size;
     uint32_t    mode;                   /* enum result_mode */
+    uint32_t    timed;                  /* its items have a time limit */
 };
 
 /* Items of one size to be posted together, or taken back together. */
@@ -34,6 +35,7 @@ struct piece {
     void       *owned;                  /* heap memory that holds data and goes with it; NULL: it is somebody else's */
     int         source_keeps;           /* the owner can find the data again by the index */
     unsigned    tries;                  /* starts so far */
+    unsigned    avoid;                  /* index of the worker that died of it, plus one; 0: none */
 };
 
 #endif

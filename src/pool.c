@@ -1,12 +1,9 @@
-/* Pools: made, entered, left, destroyed.
+/* Pools: made, entered, left.
  *
  * Runs in the host. A pool belongs to the process that made it; this process's pools are in a list, so that a nursery forked for one of
  * them can close and unmap what the others own. Threads inside a call are counted: pool_destroy ends their calls, waits until they have
- * left, and only then takes the crew down. Handles may outlive their pool: its memory, with the channels in which their
- * results may still lie, goes with the last of them.
- *
- * pool_destroy in order: no new calls; what waits is dropped; every deque is closed, so that idle workers leave at once and busy ones after
- * their item, running their finalizers; after the grace what is left is killed; the nursery kills whatever else is below it. */
+ * left, and only then takes the crew down (lifecycle.c). Handles may outlive their pool: its memory, with the channels in which
+ * their results may still lie, goes with the last of them. */
 #define _GNU_SOURCE
 #include "pool.h"
 
@@ -23,12 +20,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define GRACE 1.0                       /* seconds for what runs when a pool is destroyed */
-#define KILL_TIME 5.0                   /* seconds in which a kill takes effect, or never */
 #define LOCK_TIME 200000                /* microseconds after which a lock of libc is taken for one that is held for ever */
 enum { WORKERS_MOST = 4096 };
-
-static const char destroyed[] = "the pool was destroyed";
 
 static struct pool *pools;              /* of this process; under forks_lock */
 
@@ -42,7 +35,7 @@ static void enlist(struct pool *p)
     forks_unlock();
 }
 
-static void strike_off(struct pool *p)
+void pool_strike_off(struct pool *p)
 {
     forks_lock();
     if (p->before)
@@ -70,10 +63,11 @@ static void prepare(void)
 }
 
 /* Lets go of what a child inherited of a pool, but for the struct. No lock: it may have been anybody's at the fork. */
-static void let_go(struct pool *p)
+void pool_let_go(struct pool *p)
 {
     fd_close(&p->sched.wake[0]);
     fd_close(&p->sched.wake[1]);
+    news_close(&p->news);
     crew_forget(&p->sched.crew);
     crew_unmap(&p->sched.crew);
 }
@@ -84,7 +78,7 @@ static void settle_in(void *plan)
     struct pool *own = (struct pool *)(void *)((char *)plan - offsetof(struct pool, sched.crew.plan));
     forks_in_worker = 1;
     for (; pools; pools = pools->next)
-        let_go(pools);
+        pool_let_go(pools);
     fd_close(&own->sched.wake[0]);
     fd_close(&own->sched.wake[1]);
     prepare();
@@ -92,10 +86,9 @@ static void settle_in(void *plan)
 
 /* ---- Making */
 
-static int refuse(const char *option)
+static unsigned workers_wanted(const struct pool_options *o)
 {
-    status_say(POOL_INVALID, "pool_options.%s is not supported by this version: leave it zero", option);
-    return EINVAL;
+    return o->serial ? 1 : o->workers ? o->workers : pool_cpu_count();
 }
 
 static int check_options(const struct pool_options *o)
@@ -120,15 +113,18 @@ static int check_options(const struct pool_options *o)
         status_say(POOL_INVALID, "a pool has at most %d workers; %u were asked for", WORKERS_MOST, o->workers);
         return EINVAL;
     }
-    return o->max_tasks ? refuse("max_tasks") : o->max_memory ? refuse("max_memory") : o->max_workers ? refuse("max_workers")
-         : o->memory_limit ? refuse("memory_limit") : o->cpu_limit > 0 && !isinf(o->cpu_limit) ? refuse("cpu_limit")
-         : o->nice ? refuse("nice") : o->pin ? refuse("pin") : 0;
+    if (o->max_workers > WORKERS_MOST || (o->max_workers && o->max_workers < workers_wanted(o))) {
+        status_say(POOL_INVALID, "pool_options.max_workers is %u: it is to be 0, or from workers (%u) to %d", o->max_workers,
+                   workers_wanted(o), WORKERS_MOST);
+        return EINVAL;
+    }
+    return 0;
 }
 
 static int crew_is_there(void *pool)
 {
     const struct crew *crew = &((struct pool *)pool)->sched.crew;
-    return crew->broken || crew->ready == crew->size;
+    return crew->broken || crew->hands_count == crew->size;
 }
 
 static int start_crew(struct pool *p, const struct pool_options *o, unsigned workers)
@@ -148,7 +144,7 @@ static int start_crew(struct pool *p, const struct pool_options *o, unsigned wor
         return 0;
     status_say(POOL_FAILED, "%s", s->crew.why);
     s->crew.leaving = 1;
-    crew_close(&s->crew, clock_deadline(KILL_TIME));
+    crew_close(&s->crew, clock_deadline(POOL_KILL_TIME));
     sched_bury_all(s);
     crew_unmap(&s->crew);
     return r;
@@ -156,11 +152,12 @@ static int start_crew(struct pool *p, const struct pool_options *o, unsigned wor
 
 static int make(struct pool *p, const struct pool_options *o)
 {
-    unsigned workers = o->serial ? 1 : o->workers ? o->workers : pool_cpu_count();
+    unsigned workers = workers_wanted(o), slots = 2 * (o->max_workers > workers ? o->max_workers : workers);
     int r = forks_watch();
     p->forks = forks_count;
+    p->news.ends[0] = p->news.ends[1] = -1;
     if (!r)
-        r = sched_init(&p->sched, workers, o->no_spin != 0 || o->serial);
+        r = sched_init(&p->sched, slots, o->no_spin != 0 || o->serial);
     if (r) {
         char text[100];
         status_say(POOL_FAILED, "a pool could not be made: %s", status_errno(r, text, sizeof text));
@@ -206,7 +203,9 @@ static enum pool_status say_closed(const struct pool *p)
 {
     if (p->sched.closed == POOL_BROKEN)
         return status_say(POOL_BROKEN, "the pool is broken: %s", p->sched.crew.why);
-    return status_say(POOL_INVALID, "the pool is being destroyed");
+    if (p->destroying)
+        return status_say(POOL_INVALID, "the pool is being destroyed");
+    return status_say(POOL_CLOSED, "the pool was closed: it accepts no more calls");
 }
 
 enum pool_status pool_enter(struct pool *p)
@@ -218,7 +217,7 @@ enum pool_status pool_enter(struct pool *p)
     if (p->serial && serial_inside(p->serial))
         return status_say(POOL_INVALID, "a task cannot use the pool that runs it");
     pthread_mutex_lock(&p->sched.lock);
-    if (p->sched.closed) {
+    if (p->sched.closed || p->closing || p->destroying) {
         enum pool_status status = say_closed(p);
         pthread_mutex_unlock(&p->sched.lock);
         return status;
@@ -227,12 +226,20 @@ enum pool_status pool_enter(struct pool *p)
     return POOL_OK;
 }
 
+int pool_must_not_wait(const struct pool *p)
+{
+    if (!helper_is_here(&p->helper))
+        return 0;
+    status_say(POOL_INVALID, "a callback must not wait: start an asynchronous call, or ask with 0 seconds");
+    return 1;
+}
+
 void pool_leave(struct pool *p)
 {
     p->callers--;
     waiter_wake(&p->sched.waiter);
-    if (p->sched.closed)
-        sched_poke(&p->sched);          /* pool_destroy, which waits for this, may be the one that turns the loop */
+    if (p->closing || p->destroying)
+        sched_poke(&p->sched);          /* who waits for this may be the one that turns the loop */
     pthread_mutex_unlock(&p->sched.lock);
 }
 
@@ -243,107 +250,116 @@ static void free_pool(struct pool *p)
     free(p);
 }
 
-void pool_handle_leave(struct pool *p)
+void pool_handle_enter(struct pool *p, struct job *j)
 {
-    p->handles--;
+    j->before_handle = NULL;
+    j->next_handle = p->handles;
+    if (p->handles)
+        p->handles->before_handle = j;
+    p->handles = j;
+}
+
+void pool_handle_leave(struct pool *p, struct job *j)
+{
+    if (j->before_handle)
+        j->before_handle->next_handle = j->next_handle;
+    else
+        p->handles = j->next_handle;
+    if (j->next_handle)
+        j->next_handle->before_handle = j->before_handle;
+    news_set(&p->news, &j->has_news, 0);
+}
+
+void pool_unlock(struct pool *p)
+{
     int last = p->destroyed && !p->handles;
     pthread_mutex_unlock(&p->sched.lock);
     if (last)
         free_pool(p);
 }
 
-/* ---- Destroying */
-
-static int is_gone(void *pool)
-{
-    return ((struct pool *)pool)->sched.crew.alive == 0;
-}
-
-static int is_alone(void *pool)
-{
-    return ((struct pool *)pool)->callers == 1;
-}
-
-static void dismiss(struct crew *crew)
-{
-    crew->leaving = 1;
-    for (unsigned i = 0; i < crew->size; i++) {
-        if (crew->workers[i].state == WORKER_READY)
-            books_close(&crew->workers[i].books);
-        else
-            crew_condemn(crew, &crew->workers[i], POOL_CANCELLED, destroyed);
-    }
-}
-
-static void end_crew(struct pool *p)
-{
-    struct sched *s = &p->sched;
-    sched_turn(s, NULL);                /* what is finished is still delivered */
-    sched_close(s, POOL_CANCELLED, 0);
-    dismiss(&s->crew);
-    sched_poke(s);
-    if (!sched_wait(s, is_gone, p, &s->waiter, NULL, clock_deadline(GRACE))) {
-        crew_condemn_all(&s->crew, POOL_CANCELLED, destroyed);
-        sched_poke(s);
-        sched_wait(s, is_gone, p, &s->waiter, NULL, clock_deadline(KILL_TIME));
-    }
-    sched_bury_all(s);
-    sched_wait(s, is_alone, p, &s->waiter, NULL, CLOCK_NEVER);
-    crew_close(&s->crew, clock_deadline(KILL_TIME));
-}
-
-void pool_destroy(struct pool *p)
-{
-    status_clear();
-    if (!p)
-        return;
-    if (pool_inherited(p->forks)) {
-        if (!forks_in_worker) {
-            strike_off(p);
-            let_go(p);
-            free(p);
-        }
-        return;
-    }
-    if (p->serial && serial_inside(p->serial)) {
-        status_say(POOL_INVALID, "a task cannot destroy the pool that runs it");
-        return;
-    }
-    pthread_mutex_lock(&p->sched.lock);
-    p->callers++;
-    if (p->serial) {
-        sched_close(&p->sched, POOL_CANCELLED, 0);
-        while (!is_alone(p))
-            waiter_sleep(&p->sched.waiter, &p->sched.lock, CLOCK_NEVER);
-    } else {
-        end_crew(p);
-    }
-    strike_off(p);
-    serial_close(p->serial);
-    p->callers--;
-    p->destroyed = 1;
-    p->handles++;
-    pool_handle_leave(p);
-}
-
 /* ---- Asking */
 
-unsigned pool_size(const struct pool *p)
-{
-    return !p ? 0 : p->serial ? 1 : p->sched.crew.size;
-}
-
-pid_t pool_worker_pid(const struct pool *pool, unsigned index)
+/* Locks it for a question; where the child of a fork asks, nobody knows who has the lock: nonzero, said in words. */
+static int ask(const struct pool *pool)
 {
     struct pool *p = (struct pool *)(uintptr_t)pool;
     status_clear();
-    if (index >= pool_size(p) || pool_inherited(p->forks))
-        return 0;
-    if (p->serial)
-        return getpid();
+    if (!p || pool_inherited(p->forks))
+        return !p ? (int)status_say(POOL_INVALID, "the pool is NULL") : POOL_INVALID;
     pthread_mutex_lock(&p->sched.lock);
-    const struct crew_worker *w = &p->sched.crew.workers[index];
-    pid_t pid = w->state == WORKER_READY ? w->pid : 0;
-    pthread_mutex_unlock(&p->sched.lock);
+    return 0;
+}
+
+static void answer(const struct pool *pool)
+{
+    pthread_mutex_unlock(&((struct pool *)(uintptr_t)pool)->sched.lock);
+}
+
+unsigned pool_size(const struct pool *p)
+{
+    if (ask(p))
+        return 0;
+    unsigned size = p->serial ? 1 : p->sched.crew.size;
+    answer(p);
+    return size;
+}
+
+pid_t pool_worker_pid(const struct pool *p, unsigned index)
+{
+    pid_t pid = 0;
+    if (ask(p))
+        return 0;
+    if (p->serial) {
+        pid = index ? 0 : getpid();
+    } else if (index < p->sched.crew.size) {
+        if (!crew_is_settled(&p->sched.crew) && !p->destroying)
+            sched_turn(&((struct pool *)(uintptr_t)p)->sched, NULL);    /* or who looks until it is there might look for ever */
+        const struct crew_worker *w = p->sched.crew.places[index].holder;
+        pid = w && (w->state == WORKER_READY || w->state == WORKER_LEAVING) ? w->pid : 0;
+    }
+    answer(p);
     return pid;
+}
+
+enum pool_status pool_stats(const struct pool *p, struct pool_stats *stats)
+{
+    if (ask(p))
+        return POOL_INVALID;
+    const uint64_t *items = p->sched.tally, *workers = p->sched.crew.replaced;
+    if (stats)
+        *stats = (struct pool_stats){
+            .ok = items[POOL_OK], .failed = items[POOL_FAILED], .crashed = items[POOL_CRASHED], .timed_out = items[POOL_TIMED_OUT],
+            .cancelled = items[POOL_CANCELLED], .retried = p->sched.retried,
+            .replaced_crashed = workers[CREW_CRASHED], .replaced_timed_out = workers[CREW_TIMED_OUT],
+            .replaced_cancelled = workers[CREW_CANCELLED], .replaced_max_tasks = workers[CREW_MAX_TASKS],
+            .replaced_max_memory = workers[CREW_MAX_MEMORY]};
+    answer(p);
+    return stats ? POOL_OK : status_say(POOL_INVALID, "the place for the figures is NULL");
+}
+
+/* What goes on now is part of it. */
+static struct pool_worker_stats figures(const struct place *place)
+{
+    const struct crew_worker *w = place->holder;
+    int64_t now = clock_now(), busy = place->busy, ready = place->ready;
+    if (w && w->state == WORKER_READY) {
+        ready += now - w->ready_at;
+        busy += books_outstanding(&w->books) ? now - w->since : 0;
+    }
+    return (struct pool_worker_stats){.items = place->items, .births = place->births, .busy = (double)busy * 1e-9,
+                                      .idle = ready > busy ? (double)(ready - busy) * 1e-9 : 0,
+                                      .startup = (double)place->startup * 1e-9};
+}
+
+enum pool_status pool_worker_stats(const struct pool *p, unsigned index, struct pool_worker_stats *stats)
+{
+    if (ask(p))
+        return POOL_INVALID;
+    unsigned most = p->serial ? 1 : p->sched.crew.most;
+    if (stats && index < most)
+        *stats = p->serial ? (struct pool_worker_stats){0} : figures(&p->sched.crew.places[index]);
+    answer(p);
+    return !stats ? status_say(POOL_INVALID, "the place for the figures is NULL")
+         : index >= most ? status_say(POOL_INVALID, "the pool never has a worker %u", index) : POOL_OK;
 }

@@ -2,6 +2,8 @@
 #ifndef POOL_POOL_H
 #define POOL_POOL_H
 
+#include "helper.h"
+#include "news.h"
 #include "scheduler.h"
 #include "serial.h"
 
@@ -10,10 +12,15 @@
 struct pool {
     struct sched   sched;
     struct serial *serial;          /* NULL: a pool of processes */
+    struct helper  helper;
+    struct news    news;            /* pool_fd */
+    _Atomic int    watched;         /* somebody has asked for it */
     unsigned       forks;           /* forks_count when it was made */
     unsigned       callers;         /* threads inside a call; under the lock */
-    unsigned       handles;         /* iterators not freed */
-    int            destroyed;       /* goes with its last handle */
+    struct job    *handles;         /* iterators and asynchronous jobs not freed */
+    int            closing;         /* pool_close or pool_terminate was called */
+    int            destroying;      /* pool_destroy was, */
+    int            destroyed;       /*   and is done but for the memory, which goes with the last handle */
     struct pool   *next, *before;   /* among this process's pools; under forks_lock */
 };
 
@@ -25,7 +32,22 @@ void             pool_leave(struct pool *pool);
 /* Was this made by a parent of this process? Says so. */
 int pool_inherited(unsigned forks);
 
-/* A handle came or went, with the lock held; the last one of a destroyed pool frees it, and the lock with it. */
-void pool_handle_leave(struct pool *pool);
+/* Is this a callback of that pool, where nothing may wait? Says so. */
+int pool_must_not_wait(const struct pool *pool);
+
+/* A handle came or went, with the lock held. */
+void pool_handle_enter(struct pool *pool, struct job *job);
+void pool_handle_leave(struct pool *pool, struct job *job);
+
+/* Gives up the lock after that: the last handle of a destroyed pool takes it along. */
+void pool_unlock(struct pool *pool);
+
+#define POOL_KILL_TIME 5.0          /* seconds in which a kill takes effect, or never */
+
+/* In a child of the host, or a nursery: closes and unmaps what was inherited of it, all but the struct. */
+void pool_let_go(struct pool *pool);
+
+/* It is no longer among this process's pools. */
+void pool_strike_off(struct pool *pool);
 
 #endif

@@ -9,6 +9,7 @@
  * worker reads beyond what it has claimed; of a half-claimed one the count is lowered, before positions beyond it come into being. */
 #include "books.h"
 
+#include "clock.h"
 #include "fd.h"
 
 #include <errno.h>
@@ -52,7 +53,7 @@ struct post *books_front(struct books *b)
 static int same_call(const struct call_definition *a, const struct call_definition *b)
 {
     return a->fn.name == b->fn.name && a->fn.contents == b->fn.contents && a->fn.offset == b->fn.offset &&
-           a->common_id == b->common_id && a->out_size == b->out_size && a->mode == b->mode;
+           a->common_id == b->common_id && a->out_size == b->out_size && a->mode == b->mode && a->timed == b->timed;
 }
 
 static int knows(const struct books *b, int number, const struct call_definition *call)
@@ -86,7 +87,7 @@ static void teach(struct books *b, int number, const struct call_definition *cal
 {
     struct task_call head = {
         .name = call->fn.name, .contents = call->fn.contents, .offset = call->fn.offset,
-        .common_size = call->common_size, .out_size = call->out_size, .mode = call->mode,
+        .common_size = call->common_size, .out_size = call->out_size, .mode = call->mode, .timed = call->timed,
         .place = call->common_size <= CHANNEL_INLINE ? PLACE_INLINE : PLACE_STREAM,
     };
     size_t body = common_inline(call);
@@ -283,11 +284,20 @@ int books_holds(const struct books *b, const void *owner)
     return 0;
 }
 
-int books_runs(struct books *b, const void *owner)
+const struct piece *books_running(struct books *b, uint32_t *position)
 {
     struct claim now = claim_load(&b->channel.desk->claim);
     struct post *post = now.running ? books_post_of(b, claim_finished(now)) : NULL;
-    return post && post->piece.owner == owner;
+    *position = claim_finished(now);
+    return post ? &post->piece : NULL;
+}
+
+/* The note is written time first: a time read with a position is that item's or a later one's, which errs on the late side. */
+int64_t books_started(const struct books *b, uint32_t position)
+{
+    const struct desk *d = b->channel.desk;
+    int64_t at = (int64_t)atomic_load(&d->started_at);
+    return atomic_load(&d->started_position) == position && at > 0 ? at : CLOCK_NEVER;
 }
 
 void books_close(struct books *b)

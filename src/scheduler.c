@@ -1,9 +1,10 @@
 /* The scheduler's loop.
  *
  * Runs in the host, under the pool's lock. There is no service thread: any thread that waits for something turns the loop for all,
- * and the others sleep until their job has changed or the turn is theirs. A round is: hand out (handout.c), take (settle.c); and if
- * neither did anything, wait: spinning a moment without the lock, then in poll. The nursery is minded, and the dead are buried and
- * replaced, whenever poll was left, and every so many rounds that found work.
+ * and the others sleep until their job has changed or the turn is theirs. Where jobs have nobody who waits for them (asynchronous calls,
+ * say), the pool's helper is one more waiter, which turns while no caller does. A round is: hand out (handout.c), take (settle.c);
+ * and if neither did anything, wait: spinning a moment without the lock, then in poll. The nursery is minded, the dead are buried and
+ * replaced, and items that run too long are judged, whenever poll was left, and every so many rounds that found work.
  *
  * Why no wake-up is lost. Workers: the sleeper marks each watched channel, then looks at it once more (channel.h). A thread that posts to a
  * worker while another sleeps marks that channel itself before it posts. Reports of the nursery and ends of pipes are
@@ -28,6 +29,11 @@ int sched_init(struct sched *s, unsigned workers, int no_spin)
     int r = pthread_mutex_init(&s->lock, NULL);
     if (!r && (r = waiter_init(&s->waiter)))
         pthread_mutex_destroy(&s->lock);
+    if (!r && (r = waiter_init(&s->attendant))) {
+        waiter_fini(&s->waiter);
+        pthread_mutex_destroy(&s->lock);
+    }
+    s->judge_at = s->attendant_until = CLOCK_NEVER;
     if (r) {
         free(s->spun);
         s->spun = NULL;
@@ -41,6 +47,7 @@ void sched_fini(struct sched *s)
         return;
     fd_close(&s->wake[0]);
     fd_close(&s->wake[1]);
+    waiter_fini(&s->attendant);
     waiter_fini(&s->waiter);
     pthread_mutex_destroy(&s->lock);
     free(s->spun);
@@ -53,9 +60,11 @@ void sched_add(struct sched *s, struct job *j)
     if (s->jobs)
         s->jobs->before = j;
     s->jobs = j;
+    s->unattended += j->unattended != 0;
+    sched_ready(s, j);
 }
 
-void sched_remove(struct sched *s, struct job *j)
+static void remove_job(struct sched *s, struct job *j)
 {
     if (j->before)
         j->before->next = j->next;
@@ -63,19 +72,20 @@ void sched_remove(struct sched *s, struct job *j)
         s->jobs = j->next;
     if (j->next)
         j->next->before = j->before;
+    s->unattended -= j->unattended != 0;
+    sched_unready(s, j);
 }
 
-void sched_rotate(struct sched *s)
+int sched_end(struct sched *s, struct job *j)
 {
-    struct job *first = s->jobs, *last = first;
-    if (!first || !first->next)
-        return;
-    sched_remove(s, first);
-    while (last->next)
-        last = last->next;
-    last->next = first;
-    first->before = last;
-    first->next = NULL;
+    if (j->ended || !job_check_end(j))
+        return j->ended;
+    remove_job(s, j);
+    if (s->finishing && !s->jobs)
+        sched_finish(s);
+    if (j->on_end)
+        j->on_end(j);
+    return 1;
 }
 
 void sched_poke(struct sched *s)
@@ -96,12 +106,15 @@ void sched_give_up(void *lender, int slot)
 static int mind(struct sched *s)
 {
     int done = 0, more;
+    int64_t now;
     do {                /* until nothing is heard: a death that came with the look for replacements would wake nobody any more */
-        more = crew_mind(&s->crew, clock_now());
+        more = crew_mind(&s->crew, now = clock_now());
         more |= sched_bury_dead(s);
         done |= more;
     } while (more);
     sched_break_off(s);
+    if (s->judge_at <= now)
+        done |= sched_judge(s, now);
     s->rounds = 0;
     return done;
 }
@@ -111,7 +124,7 @@ static void hear(struct sched *s)
     struct pollfd *polls = s->crew.polls;
     if (polls[CREW_POLL_WAKE].revents)
         fd_drain(s->wake[0]);
-    for (unsigned i = 0; i < s->crew.size; i++)
+    for (unsigned i = 0; i < s->crew.slots; i++)
         if (polls[CREW_POLL_WORKERS + i].revents && polls[CREW_POLL_WORKERS + i].fd >= 0)
             crew_heard(&s->crew, &s->crew.workers[i]);
 }
@@ -120,9 +133,11 @@ static void hear(struct sched *s)
 static void listen(struct sched *s, int64_t deadline)
 {
     int64_t due = crew_deadline(&s->crew);
-    nfds_t count = s->crew.size + CREW_POLL_WORKERS;
+    nfds_t count = s->crew.slots + CREW_POLL_WORKERS;
+    due = due < s->judge_at ? due : s->judge_at;
+    s->asleep_until = due < deadline ? due : deadline;
     pthread_mutex_unlock(&s->lock);
-    int n = poll(s->crew.polls, count, clock_poll_ms(due < deadline ? due : deadline));
+    int n = poll(s->crew.polls, count, clock_poll_ms(s->asleep_until));
     pthread_mutex_lock(&s->lock);
     if (n > 0)
         hear(s);
@@ -179,7 +194,7 @@ static void rest(struct sched *s, int64_t deadline)
 }
 
 /* Turns the loop until ready or `deadline`; returns to pull where there is something to pull. */
-static void turn(struct sched *s, sched_ready *ready, void *arg, struct job *puller, int64_t deadline)
+static void turn(struct sched *s, sched_is_ready *ready, void *arg, struct job *puller, int64_t deadline)
 {
     while (!ready(arg)) {
         if (one_round(s)) {
@@ -195,22 +210,26 @@ static void turn(struct sched *s, sched_ready *ready, void *arg, struct job *pul
     }
 }
 
-/* Somebody else has to go on. */
+/* Somebody else has to go on: a caller, or else the helper. */
 static void pass_on(struct sched *s)
 {
-    if (s->waiter.asleep) {
-        waiter_wake(&s->waiter);
-        return;
-    }
-    for (struct job *j = s->jobs; j; j = j->next) {
-        if (j->waiter.asleep) {
-            waiter_wake(&j->waiter);
-            return;
-        }
-    }
+    if (s->sleepers.first)
+        waiter_wake(s->sleepers.first);
+    else if (s->unattended || !crew_is_settled(&s->crew) || s->judge_at < s->attendant_until)
+        waiter_wake(&s->attendant);
 }
 
-int sched_wait(struct sched *s, sched_ready *ready, void *arg, struct waiter *waiter, struct job *puller, int64_t deadline)
+/* Sleeps while another thread turns; has the helper leave the turning to us. */
+static void sleep_beside(struct sched *s, struct waiter *waiter, int64_t deadline)
+{
+    s->relieved++;
+    if (s->attended)
+        sched_poke(s);
+    waiter_sleep(waiter, &s->sleepers, &s->lock, deadline);
+    s->relieved--;
+}
+
+int sched_wait(struct sched *s, sched_is_ready *ready, void *arg, struct waiter *waiter, struct job *puller, int64_t deadline)
 {
     for (;;) {
         int pulled = sched_pull(s, puller);
@@ -220,7 +239,7 @@ int sched_wait(struct sched *s, sched_ready *ready, void *arg, struct waiter *wa
             break;
         if (s->turning) {
             if (!pulled && !sched_hand_out(s))        /* whoever turns may be asleep: new work is handed out by its bringer */
-                waiter_sleep(waiter, &s->lock, deadline);
+                sleep_beside(s, waiter, deadline);
             continue;
         }
         s->turning = 1;
@@ -232,6 +251,35 @@ int sched_wait(struct sched *s, sched_ready *ready, void *arg, struct waiter *wa
     return ready(arg);
 }
 
+struct attendance { struct sched *sched; sched_is_ready *stop; void *arg; };
+
+static int is_relieved(void *attendance)
+{
+    struct attendance *a = attendance;
+    const struct sched *s = a->sched;
+    return s->relieved || (!s->unattended && crew_is_settled(&s->crew)) || a->stop(a->arg);
+}
+
+void sched_attend(struct sched *s, sched_is_ready *stop, void *arg)
+{
+    struct attendance a = {s, stop, arg};
+    while (!stop(arg)) {
+        int late = s->judge_at <= clock_now();
+        if (s->turning || (is_relieved(&a) && !late)) {
+            s->attendant_until = s->turning ? CLOCK_NEVER : s->judge_at;        /* whoever turns judges, too */
+            waiter_sleep(&s->attendant, NULL, &s->lock, s->attendant_until);
+            s->attendant_until = CLOCK_NEVER;
+            continue;
+        }
+        s->turning = s->attended = 1;
+        if (late)
+            mind(s);
+        turn(s, is_relieved, &a, NULL, CLOCK_NEVER);
+        s->turning = s->attended = 0;
+        pass_on(s);
+    }
+}
+
 void sched_turn(struct sched *s, struct job *puller)
 {
     sched_pull(s, puller);
@@ -240,7 +288,8 @@ void sched_turn(struct sched *s, struct job *puller)
         return;
     }
     s->turning = 1;
-    if (!one_round(s)) {
+    if (!one_round(s) || atomic_load(&s->poked)) {
+        atomic_store(&s->poked, 0);
         listen(s, 0);
         mind(s);
         one_round(s);

@@ -14,17 +14,29 @@ struct sched {
     pthread_mutex_t lock;
     struct crew     crew;
     struct job     *jobs;               /* not ended */
+    struct job     *ready, *last_ready; /* those that may have something to be handed out, in the order in which they are served */
+    size_t          unattended;         /* jobs whose callers may be elsewhere */
     struct waiter   waiter;             /* for changes of the crew, and for callers that leave */
+    struct sleepers sleepers;
+    struct waiter   attendant;          /* where the helper sleeps, which turns the loop while no caller does, */
+    int64_t         attendant_until;    /*   until then at the latest */
+    int             attended;           /* the helper turns it now, */
+    int             relieved;           /*   and should leave it to a caller: so many want it */
     int             turning;            /* a thread turns the loop */
-    int             asleep;             /* and sleeps in poll, or is about to */
+    int             asleep;             /* and sleeps in poll, or is about to, */
+    int64_t         asleep_until;       /*   until then at the latest */
     _Atomic int     poked;              /* and should look around */
     int             wake[2];            /* pipe that wakes it */
     struct spin     spin;
-    unsigned        next_worker;        /* where handing out begins: the one that was served last */
+    size_t          next_hand;          /* where handing out begins: the one that was served last */
     unsigned        rounds;             /* since the nursery was last asked */
     struct desk   **spun;               /* room for one of each worker: those whose words a spinning thread looks at */
     uint64_t        next_common_id;
+    int64_t         judge_at;           /* when to look at how long items run: not later than is needed */
     enum pool_status closed;            /* not OK: no job goes on or is taken; why */
+    int             finishing;          /* the crew leaves when the last job has ended */
+    uint64_t        tally[POOL_PENDING + 1];    /* items by status */
+    uint64_t        retried;
 };
 
 /* wake, views, lock. 0 or an errno. fini takes a half-made one. */
@@ -34,13 +46,20 @@ void sched_fini(struct sched *sched);
 /* All below with the lock held. */
 
 void sched_add(struct sched *sched, struct job *job);
-void sched_remove(struct sched *sched, struct job *job);
-void sched_rotate(struct sched *sched);         /* the job that was served first is served last next time */
+void sched_ready(struct sched *sched, struct job *job);     /* it may have something to be handed out */
+void sched_unready(struct sched *sched, struct job *job);
+
+/* Is everything of it over? Then it is in no list any more and may have been freed. */
+int  sched_end(struct sched *sched, struct job *job);
 
 /* Waits until ready(arg) or `deadline`, turning the loop where nobody else does. puller: the job whose generator this thread may call, or
  * NULL. Nonzero: it is ready. */
-typedef int sched_ready(void *arg);
-int sched_wait(struct sched *sched, sched_ready *ready, void *arg, struct waiter *waiter, struct job *puller, int64_t deadline);
+typedef int sched_is_ready(void *arg);
+int sched_wait(struct sched *sched, sched_is_ready *ready, void *arg, struct waiter *waiter, struct job *puller, int64_t deadline);
+
+/* The helper's part, until stop(arg): turns the loop while there are unattended jobs, or workers on their way, and no caller wants to; and
+ * judges items that run too long while nobody turns it. */
+void sched_attend(struct sched *sched, sched_is_ready *stop, void *arg);
 
 /* One turn without waiting: hands out and takes what there is. For consumers that find results without waiting. */
 void sched_turn(struct sched *sched, struct job *puller);
@@ -50,10 +69,26 @@ int sched_hand_out(struct sched *sched);
 int sched_pull(struct sched *sched, struct job *job);       /* job: NULL, or one of this thread's; the lock is given up for its generator */
 int sched_take(struct sched *sched);
 int sched_bury_dead(struct sched *sched);
+int sched_judge(struct sched *sched, int64_t now);          /* kills what has run for too long */
 void sched_break_off(struct sched *sched);                  /* where the crew is broken: ends all */
 
-/* An item that was handed over and has not started comes back: to be handed over again, or dropped where its job is cut. */
-void sched_give_back(struct piece *piece);
+/* All that a worker has to tell by now. Nonzero: there was something. */
+int sched_drain(struct sched *sched, struct crew_worker *worker);
+
+/* An item that was handed over and has not ended comes back: to be handed over again, or dropped where its job is cut. */
+void sched_give_back(struct sched *sched, struct piece *piece);
+
+/* All that waits at a worker comes back. */
+void sched_recall(struct sched *sched, struct crew_worker *worker);
+
+/* What has to be done with a worker by a certain time: the loop must not sleep longer. */
+void sched_judge_by(struct sched *sched, struct crew_worker *worker, int64_t at);
+
+/* So many workers from now on. */
+void sched_resize(struct sched *sched, unsigned size);
+
+/* The crew leaves in order once the last job has ended. */
+void sched_finish(struct sched *sched);
 
 /* Cuts a job off: what has not started is dropped; kill: what runs is killed. */
 void sched_cut(struct sched *sched, struct job *job, enum pool_status why, int kill);

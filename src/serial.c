@@ -57,12 +57,21 @@ int serial_open(struct serial **serial, const struct pool_options *options)
     return ECANCELED;
 }
 
+void serial_abandon(struct serial *s)
+{
+    s->finalizer = NULL;
+}
+
+void serial_finish(struct serial *s)
+{
+    pool_finalizer *finalizer = s->finalizer;
+    s->finalizer = NULL;
+    if (finalizer)
+        finalizer(&s->run.worker);
+}
+
 void serial_close(struct serial *s)
 {
-    if (!s)
-        return;
-    if (s->finalizer)
-        s->finalizer(&s->run.worker);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }

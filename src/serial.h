@@ -8,7 +8,9 @@ struct serial;
 
 /* Runs the initializer in the calling thread. 0, or an errno with the reason said; *serial is NULL then. */
 int  serial_open(struct serial **serial, const struct pool_options *options);
-void serial_close(struct serial *serial);       /* runs the finalizer */
+void serial_finish(struct serial *serial);      /* runs the finalizer, if it has not run yet */
+void serial_abandon(struct serial *serial);     /* it will not run */
+void serial_close(struct serial *serial);
 
 /* Runs the next item of the job and settles it. Nonzero: there was one. Called with no lock; items of one pool exclude each other. */
 int  serial_run_next(struct serial *serial, struct job *job);

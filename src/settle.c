@@ -60,6 +60,9 @@ static void take_event(struct sched *s, struct crew_worker *w, const struct even
     case EVENT_UNREADY:
         crew_unready(&s->crew, w, e->code, e->text);
         return;
+    case EVENT_UNFIT:
+        crew_unfit(&s->crew, w, e->code, e->text);
+        return;
     case EVENT_RUN:
         job_settle_run(j, e->piece.index, e->piece.count, e->data, e->piece.size);
         break;
@@ -69,15 +72,6 @@ static void take_event(struct sched *s, struct crew_worker *w, const struct even
     }
 }
 
-static void end_if_over(struct sched *s, struct job *j)
-{
-    if (!job_check_end(j) || !j->abandoned)
-        return;
-    sched_remove(s, j);
-    job_fini(j);
-    free(j);
-}
-
 /* After the items of `j` came back or ended: it may be over, or its caller may have to pull. */
 static void touch(struct sched *s, struct job *j)
 {
@@ -85,15 +79,25 @@ static void touch(struct sched *s, struct job *j)
         waiter_wake(&j->waiter);
     if (j->cut && !j->recalled)
         sched_cut(s, j, j->cut, j->kill);
-    end_if_over(s, j);
+    else
+        sched_end(s, j);
 }
 
-/* Takes all that a worker has to tell by now. Nonzero: there was something. */
-static int drain(struct sched *s, struct crew_worker *w)
+/* What it has done, for those who ask. */
+static void count_done(struct sched *s, struct crew_worker *w, size_t count, int64_t now)
+{
+    w->done += count;
+    if (!w->placed)
+        return;
+    s->crew.places[w->index].items += count;
+    s->crew.places[w->index].busy += now - w->since;
+}
+
+int sched_drain(struct sched *s, struct crew_worker *w)
 {
     struct event e;
     struct job *last = NULL;
-    size_t count = 0;
+    size_t count = 0, all = 0;
     int done = books_look(&w->books);
     while (books_next(&w->books, w->generation, &e)) {
         struct job *j = e.piece.owner;
@@ -104,25 +108,34 @@ static int drain(struct sched *s, struct crew_worker *w)
         if (last && last != j)
             touch(s, last);
         count = last == j ? count + e.piece.count : e.piece.count;
+        all += e.piece.count;
         last = j;
     }
     if (last) {
         int64_t now = clock_now();
         learn_depth(last, w, count, now);
+        count_done(s, w, all, now);
         w->since = now;
-        s->next_worker = w->index;
+        s->next_hand = w->hand ? w->hand - 1 : 0;
         touch(s, last);
     }
     return done;
 }
 
-/* The same, and says that we want to hear of it again. What came meanwhile is taken the next time: another worker, and whoever waits for
+/* Drains it, and says that we want to hear of it again. What came meanwhile is taken the next time: another worker, and whoever waits for
  * what there is, come first. */
 static int take(struct sched *s, struct crew_worker *w)
 {
-    int done = drain(s, w);
+    int done = sched_drain(s, w);
     if (w->books.damaged)
         crew_condemn(&s->crew, w, POOL_CRASHED, "its channel was written over");
+    enum crew_reason worn = crew_worn(&s->crew, w);
+    if (worn != CREW_NOT) {
+        sched_recall(s, w);
+        crew_dismiss(&s->crew, w, worn);
+    }
+    if (w->state == WORKER_LEAVING && !books_outstanding(&w->books))
+        crew_succeed(&s->crew, w);
     if (!books_outstanding(&w->books) && w->state == WORKER_READY)
         crew_unwatch(&s->crew, w);
     else if (books_wait(&w->books, CHANNEL_WATCHING))
@@ -142,25 +155,43 @@ int sched_take(struct sched *s)
 
 /* ---- The dead */
 
+/* An item that its worker's crash has cost is started again, where its call says so. Nonzero: it is. */
+static int try_again(struct sched *s, struct crew_worker *w, struct piece *piece)
+{
+    struct job *j = piece->owner;
+    if (w->verdict != POOL_CRASHED || piece->tries > j->retries || j->cut || piece->count > 1 || (!piece->owned && !piece->source_keeps))
+        return 0;
+    piece->avoid = w->index + 1;
+    s->retried++;
+    sched_give_back(s, piece);
+    return 1;
+}
+
 static void settle_lost(struct sched *s, struct crew_worker *w, const struct event *e)
 {
     struct job *j = e->piece.owner;
+    struct piece piece = e->piece;
     char text[300];
+    count_done(s, w, piece.count, clock_now());
+    if (try_again(s, w, &piece)) {
+        touch(s, j);
+        return;
+    }
     crew_epitaph(w, text, sizeof text);
-    for (size_t i = 0; i < e->piece.count; i++) {
-        struct ending ending = {.index = e->piece.index + i, .status = w->verdict, .tries = e->piece.tries, .pid = w->pid,
+    for (size_t i = 0; i < piece.count; i++) {
+        struct ending ending = {.index = piece.index + i, .status = w->verdict, .tries = piece.tries, .pid = w->pid,
                                 .slot = -1, .text = text};
         if (w->verdict == POOL_CRASHED) {
             ending.signal = WIFSIGNALED(w->wait_status) ? WTERMSIG(w->wait_status) : 0;
             ending.code = WIFEXITED(w->wait_status) ? WEXITSTATUS(w->wait_status) : 0;
         }
-        job_settle(j, &ending, e->piece.size);
+        job_settle(j, &ending, piece.size);
     }
+    free(piece.owned);
     touch(s, j);
 }
 
-/* Items that came back unstarted: dropped where the job is cut, else to be handed over again. */
-void sched_give_back(struct piece *piece)
+void sched_give_back(struct sched *s, struct piece *piece)
 {
     struct job *j = piece->owner;
     if (j->cut) {
@@ -173,9 +204,9 @@ void sched_give_back(struct piece *piece)
             job_settle(j, &e, piece->size);
         }
         free(piece->owned);
-        job_check_end(j);
     } else {
         job_unsent(j, piece->count, piece->size);
+        sched_ready(s, j);
     }
 }
 
@@ -183,14 +214,14 @@ void sched_give_back(struct piece *piece)
 static void bury(struct sched *s, struct crew_worker *w)
 {
     struct event e;
-    drain(s, w);
+    sched_drain(s, w);
     while (books_mourn(&w->books, &e)) {
         struct job *j = e.piece.owner;
         if (e.kind == EVENT_LOST) {
             settle_lost(s, w, &e);
             continue;
         }
-        sched_give_back(&e.piece);
+        sched_give_back(s, &e.piece);
         touch(s, j);
     }
     crew_bury(&s->crew, w);
@@ -199,7 +230,7 @@ static void bury(struct sched *s, struct crew_worker *w)
 
 void sched_bury_all(struct sched *s)
 {
-    for (unsigned i = 0; i < s->crew.size; i++)
+    for (unsigned i = 0; i < s->crew.slots; i++)
         if (s->crew.workers[i].state != WORKER_UNBORN)
             bury(s, &s->crew.workers[i]);
 }
@@ -207,7 +238,7 @@ void sched_bury_all(struct sched *s)
 int sched_bury_dead(struct sched *s)
 {
     int done = 0;
-    for (unsigned i = 0; i < s->crew.size; i++) {
+    for (unsigned i = 0; i < s->crew.slots; i++) {
         if (s->crew.workers[i].state != WORKER_DEAD)
             continue;
         bury(s, &s->crew.workers[i]);
@@ -218,28 +249,33 @@ int sched_bury_dead(struct sched *s)
 
 /* ---- Cutting off */
 
-/* Takes all that waits at a worker back to where it came from. */
-static void recall(struct crew_worker *w)
+void sched_recall(struct sched *s, struct crew_worker *w)
 {
     struct piece piece;
     while (!books_take_back(&w->books, SIZE_MAX, &piece))
-        sched_give_back(&piece);
+        sched_give_back(s, &piece);
+}
+
+/* What waits of other jobs comes back too: it finds another worker. */
+static void cut_at(struct sched *s, struct crew_worker *w, struct job *j, enum pool_status why)
+{
+    uint32_t position;
+    if ((w->state != WORKER_READY && w->state != WORKER_LEAVING) || !books_holds(&w->books, j))
+        return;
+    sched_recall(s, w);
+    const struct piece *running = books_running(&w->books, &position);
+    if (j->kill && running && running->owner == j)
+        crew_condemn(&s->crew, w, why == POOL_BROKEN ? POOL_BROKEN : POOL_CANCELLED, "its call was cut short");
 }
 
 void sched_cut(struct sched *s, struct job *j, enum pool_status why, int kill)
 {
     job_cut(j, why, kill);
     j->recalled = 1;
-    for (unsigned i = 0; i < s->crew.size; i++) {
-        struct crew_worker *w = &s->crew.workers[i];
-        if (w->state != WORKER_READY || !books_holds(&w->books, j))
-            continue;
-        recall(w);
-        if (j->kill && books_runs(&w->books, j))
-            crew_condemn(&s->crew, w, why == POOL_BROKEN ? POOL_BROKEN : POOL_CANCELLED, "its call was cut short");
-    }
-    job_check_end(j);
+    for (unsigned i = 0; i < s->crew.slots && j->outstanding; i++)
+        cut_at(s, &s->crew.workers[i], j, why);
     sched_poke(s);
+    sched_end(s, j);
 }
 
 void sched_close(struct sched *s, enum pool_status why, int kill)
@@ -249,8 +285,31 @@ void sched_close(struct sched *s, enum pool_status why, int kill)
     for (struct job *j = s->jobs, *next; j; j = next) {
         next = j->next;
         sched_cut(s, j, why, kill);
-        end_if_over(s, j);
     }
+}
+
+void sched_finish(struct sched *s)
+{
+    s->finishing = 1;
+    if (s->jobs || s->crew.leaving)
+        return;
+    crew_dismiss_all(&s->crew);
+    sched_poke(s);
+}
+
+void sched_resize(struct sched *s, unsigned size)
+{
+    crew_resize(&s->crew, size);
+    for (unsigned i = size; i < s->crew.most; i++) {
+        struct crew_worker *w = s->crew.places[i].holder;
+        if (!w)
+            continue;
+        sched_recall(s, w);
+        crew_dismiss(&s->crew, w, CREW_NOT);
+        if (w->state == WORKER_STARTING)
+            crew_condemn(&s->crew, w, POOL_CANCELLED, "there are fewer workers now");
+    }
+    sched_poke(s);
 }
 
 void sched_break_off(struct sched *s)
@@ -260,4 +319,90 @@ void sched_break_off(struct sched *s)
     sched_close(s, POOL_BROKEN, 1);
     crew_condemn_all(&s->crew, POOL_BROKEN, "the pool is broken");
     waiter_wake(&s->waiter);
+}
+
+/* ---- Judging: items that run too long */
+
+void sched_judge_by(struct sched *s, struct crew_worker *w, int64_t at)
+{
+    if (at >= w->judge_at)
+        return;
+    w->judge_at = at;
+    if (at >= s->judge_at)
+        return;
+    s->judge_at = at;
+    if (s->asleep && at < s->asleep_until)
+        sched_poke(s);
+    else if (!s->turning && at < s->attendant_until)
+        waiter_wake(&s->attendant);
+}
+
+/* When the item that runs there started, as its worker says; no later than when we first saw it run, whatever it says. */
+static int64_t started_at(struct crew_worker *w, uint32_t position, int64_t now)
+{
+    int64_t noted = books_started(&w->books, position);
+    if (w->run_since == CLOCK_NEVER || w->run_position != position) {
+        w->run_position = position;
+        w->run_since = now;
+    }
+    return noted < w->run_since ? noted : w->run_since;
+}
+
+/* When the item that runs at a worker will have run too long; CLOCK_NEVER where it may run as long as it likes, or none runs. */
+static int64_t due_at(struct crew_worker *w, int64_t now)
+{
+    uint32_t position;
+    const struct piece *running = books_running(&w->books, &position);
+    const struct job *j = running ? running->owner : NULL;
+    return j && j->timeout ? started_at(w, position, now) + j->timeout : CLOCK_NEVER;
+}
+
+/* What starts from now on will not have run too long before that has passed. */
+static int64_t shortest_limit(const struct books *b)
+{
+    int64_t shortest = CLOCK_NEVER;
+    for (uint32_t n = b->post_head; n != b->post_tail; n++) {
+        const struct job *j = b->posts[n % BOOKS_POSTS].piece.owner;
+        if (j->timeout && j->timeout < shortest)
+            shortest = j->timeout;
+    }
+    return shortest;
+}
+
+/* What is published is drained before; and after the deque is closed it is seen once more whether the same item runs: the worker may just have
+ * gone on to another. */
+static void judge(struct sched *s, struct crew_worker *w, int64_t now)
+{
+    w->judge_at = CLOCK_NEVER;
+    sched_drain(s, w);
+    if (w->state != WORKER_READY && w->state != WORKER_LEAVING)
+        return;
+    int64_t due = due_at(w, now);
+    if (due <= now) {
+        sched_recall(s, w);
+        books_close(&w->books);
+        if (due_at(w, now) <= now) {
+            crew_condemn(&s->crew, w, POOL_TIMED_OUT, "its item ran longer than its time limit");
+            return;
+        }
+        crew_dismiss(&s->crew, w, CREW_NOT);
+    }
+    int64_t next = shortest_limit(&w->books);
+    if (next != CLOCK_NEVER)
+        sched_judge_by(s, w, due > now && due < now + next ? due : now + next);
+}
+
+int sched_judge(struct sched *s, int64_t now)
+{
+    s->judge_at = CLOCK_NEVER;
+    for (unsigned i = 0; i < s->crew.slots; i++) {
+        struct crew_worker *w = &s->crew.workers[i];
+        if (w->judge_at <= now && books_outstanding(&w->books))
+            judge(s, w, now);
+        else if (w->judge_at <= now)
+            w->judge_at = CLOCK_NEVER;
+        if (w->judge_at < s->judge_at)
+            s->judge_at = w->judge_at;
+    }
+    return 1;
 }

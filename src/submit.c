@@ -16,12 +16,7 @@ static const struct pool_call no_options;
 
 /* ---- Checking */
 
-static enum pool_status refuse_option(const char *name)
-{
-    return status_say(POOL_INVALID, "pool_call.%s is not supported by this version: leave it zero", name);
-}
-
-static enum pool_status check_call(const struct pool_call *call)
+static enum pool_status check_call(const struct pool *pool, const struct pool_call *call, enum submit_how how)
 {
     for (size_t i = 0; i < sizeof call->reserved / sizeof *call->reserved; i++)
         if (call->reserved[i])
@@ -30,15 +25,21 @@ static enum pool_status check_call(const struct pool_call *call)
         return status_say(POOL_INVALID, "pool_call.common is NULL but common_size is %zu", call->common_size);
     if (isnan(call->timeout) || call->timeout < 0)
         return status_say(POOL_INVALID, "pool_call.timeout must not be negative or NaN");
-    if (call->timeout > 0 && !isinf(call->timeout))
-        return refuse_option("timeout");
-    if (call->retries)
-        return refuse_option("retries");
+    if (pool->serial && call->timeout > 0 && !isinf(call->timeout))
+        return status_say(POOL_INVALID, "a serial pool has no time limits: the task runs in the calling thread");
     if (call->progress)
-        return refuse_option("progress");
-    if (call->done || call->done_arg)
-        return refuse_option("done");
+        return status_say(POOL_INVALID, "pool_call.progress is not supported by this version: leave it NULL");
+    if (how != SUBMIT_ASYNC && (call->done || call->done_arg))
+        return status_say(POOL_INVALID, "pool_call.done is for asynchronous calls only: leave it NULL");
     return POOL_OK;
+}
+
+/* In nanoseconds; one that is longer than the clock can tell is none. */
+static int64_t time_limit(double seconds)
+{
+    if (!(seconds > 0) || seconds >= 9e9)
+        return 0;
+    return (int64_t)(seconds * 1e9) + 1;
 }
 
 static enum pool_status name_function(struct job *job, pool_fn *fn)
@@ -49,11 +50,11 @@ static enum pool_status name_function(struct job *job, pool_fn *fn)
                                     "of the program or of a library");
 }
 
-static enum pool_status copy_common(struct job *job, const struct pool_call *call, int keep)
+static enum pool_status copy_common(struct job *job, const struct pool_call *call, enum submit_how how)
 {
     job->call.common = call->common;
     job->call.common_size = call->common_size;
-    if (!keep || !call->common_size)
+    if (how == SUBMIT_WAITED_FOR || !call->common_size)
         return POOL_OK;
     void *copy = malloc(call->common_size);
     if (!copy)
@@ -64,21 +65,25 @@ static enum pool_status copy_common(struct job *job, const struct pool_call *cal
 }
 
 enum pool_status submit_prepare(struct pool *pool, struct job *job, enum job_kind kind, pool_fn *fn, struct pool_items items,
-                                const struct pool_call *call, int keep)
+                                const struct pool_call *call, enum submit_how how)
 {
     call = call ? call : &no_options;
     job->kind = kind;
     job->fn = fn;
     job->call.mode = RESULT_FRAMED;
+    job->tally = pool->sched.tally;
+    job->retries = call->retries;
+    job->timeout = time_limit(call->timeout);
+    job->call.timed = job->timeout > 0;
     if (!fn)
         return status_say(POOL_INVALID, "the task function is NULL");
-    enum pool_status status = check_call(call);
+    enum pool_status status = check_call(pool, call, how);
     if (!status && source_init(&job->source, items))
         status = POOL_INVALID;
     if (!status && !pool->serial)
         status = name_function(job, fn);
     if (!status)
-        status = copy_common(job, call, keep);
+        status = copy_common(job, call, how);
     if (status)
         return status;
     if (job_init(job, kind, call)) {
@@ -93,7 +98,7 @@ void submit_explain(const struct pool *pool, enum pool_status status)
     if (status == POOL_BROKEN)
         status_say(status, "the pool is broken: %s", pool->sched.crew.why);
     else if (status == POOL_CANCELLED)
-        status_say(status, "the pool was destroyed before the call had ended");
+        status_say(status, pool->closing || pool->destroying ? "the pool was ended before the call had" : "the call was cancelled");
     else if (status == POOL_NO_MEMORY)
         status_say(status, "no memory left for the results");
 }
@@ -121,6 +126,13 @@ int submit_run_serially(struct pool *pool, struct job *job)
     return there;
 }
 
+void submit_start(struct pool *pool, struct job *job)
+{
+    if (job->call.common_size)
+        job->call.common_id = ++pool->sched.next_common_id;
+    sched_add(&pool->sched, job);
+}
+
 /* Called inside pool_enter ... pool_leave. */
 static void run(struct pool *pool, struct job *job)
 {
@@ -130,12 +142,9 @@ static void run(struct pool *pool, struct job *job)
             ;
         return;
     }
-    if (job->call.common_size)
-        job->call.common_id = ++s->next_common_id;
-    sched_add(s, job);
-    job_check_end(job);
+    submit_start(pool, job);
+    sched_end(s, job);
     sched_wait(s, has_ended, job, &job->waiter, job, CLOCK_NEVER);
-    sched_remove(s, job);
 }
 
 /* Leaves the call's failure for pool_failure and pool_error. */
@@ -157,10 +166,10 @@ static enum pool_status map(struct pool *pool, pool_fn *fn, struct pool_items it
     struct job job = {0};
     status_clear();
     result_note(NULL, "");
-    enum pool_status status = pool_enter(pool);
+    enum pool_status status = pool && pool_must_not_wait(pool) ? POOL_INVALID : pool_enter(pool);
     if (status)
         return status;
-    status = submit_prepare(pool, &job, JOB_MAP, fn, items, call, 0);
+    status = submit_prepare(pool, &job, JOB_MAP, fn, items, call, SUBMIT_WAITED_FOR);
     if (!status) {
         size_t count = job.source.count;
         job.out = out;
@@ -198,12 +207,12 @@ struct pool_results *pool_map_results(struct pool *pool, pool_fn *fn, struct poo
 {
     struct job job = {0};
     status_clear();
-    enum pool_status status = pool_enter(pool);
+    enum pool_status status = pool && pool_must_not_wait(pool) ? POOL_INVALID : pool_enter(pool);
     if (status) {
         errno = submit_errno(status);
         return NULL;
     }
-    status = submit_prepare(pool, &job, JOB_LIST, fn, items, call, 0);
+    status = submit_prepare(pool, &job, JOB_LIST, fn, items, call, SUBMIT_WAITED_FOR);
     if (!status) {
         job.list = list_create();
         if (job.list)

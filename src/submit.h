@@ -4,10 +4,16 @@
 
 #include "pool.h"
 
-/* Makes a job ready to be added: checks the call and the items, fills in the definition. keep: the context is copied, since the call
- * outlives its caller's memory. POOL_OK, or the reason said and nothing left to be freed. */
+/* Those that return before they have ended keep a copy of the context. */
+enum submit_how { SUBMIT_WAITED_FOR, SUBMIT_ITERATED, SUBMIT_ASYNC };
+
+/* Makes a job ready to be started: checks the call and the items, fills in the definition. POOL_OK, or the reason said and nothing left
+ * to be freed. */
 enum pool_status submit_prepare(struct pool *pool, struct job *job, enum job_kind kind, pool_fn *fn, struct pool_items items,
-                                const struct pool_call *call, int keep);
+                                const struct pool_call *call, enum submit_how how);
+
+/* Gives it to the scheduler. Not for serial pools. */
+void submit_start(struct pool *pool, struct job *job);
 
 /* Runs one more item of a job of a serial pool, with the lock given up meanwhile. Nonzero: there was one. */
 int submit_run_serially(struct pool *pool, struct job *job);

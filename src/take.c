@@ -261,8 +261,8 @@ static int next_ready(struct books *b, uint32_t generation, const struct frame *
 {
     if (frame->tag != generation || b->taken != 0)
         return damage(b);
-    e->kind = frame->kind == TELL_READY ? EVENT_READY : EVENT_UNREADY;
-    if (e->kind == EVENT_UNREADY && !take_text(b, frame, e))
+    e->kind = frame->kind == TELL_READY ? EVENT_READY : frame->kind == TELL_UNREADY ? EVENT_UNREADY : EVENT_UNFIT;
+    if (e->kind != EVENT_READY && !take_text(b, frame, e))
         return 0;
     skip(b, frame);
     return 1;
@@ -289,7 +289,7 @@ static int next_event(struct books *b, uint32_t generation, struct event *e)
             return damage(b);
         uint32_t open = claim_distance(b->taken, claim_finished(b->claim)), ahead = open;
         if (verdict == FRAME_WHOLE) {
-            if (frame.kind == TELL_READY || frame.kind == TELL_UNREADY)
+            if (frame.kind == TELL_READY || frame.kind == TELL_UNREADY || frame.kind == TELL_UNFIT)
                 return next_ready(b, generation, &frame, e);
             if (frame.kind == TELL_NEED_ITEM || frame.kind == TELL_NEED_CONTEXT) {
                 if (!answer(b, &frame))
@@ -344,6 +344,10 @@ int books_mourn(struct books *b, struct event *e)
         b->lost -= (uint32_t)count;
         settle(b, post, count, e);
         e->kind = EVENT_LOST;
+        if (post->piece.count)
+            e->piece.owned = NULL;
+        else
+            post->piece.owned = NULL;
         books_retire(b);
         return 1;
     }

@@ -43,6 +43,15 @@ int pool_return(struct pool_task *task, const void *data, size_t size)
     return 0;
 }
 
+/* splitmix64: consecutive numbers give unrelated ones. */
+uint64_t pool_task_seed(const struct pool_task *task)
+{
+    uint64_t x = ((uint64_t)task->index + 1) * 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
 static int note(struct task_run *run, int code, const char *format, va_list args)
 {
     if (!format || vsnprintf(run->text, sizeof run->text, format, args) < 0)

@@ -28,16 +28,37 @@ void waiter_fini(struct waiter *w)
     pthread_cond_destroy(&w->changed);
 }
 
-void waiter_sleep(struct waiter *w, pthread_mutex_t *lock, int64_t deadline)
+static void enlist(struct sleepers *s, struct waiter *w)
 {
-    w->asleep++;
+    w->before = NULL;
+    w->next = s->first;
+    if (s->first)
+        s->first->before = w;
+    s->first = w;
+}
+
+static void strike_off(struct sleepers *s, struct waiter *w)
+{
+    if (w->before)
+        w->before->next = w->next;
+    else
+        s->first = w->next;
+    if (w->next)
+        w->next->before = w->before;
+}
+
+void waiter_sleep(struct waiter *w, struct sleepers *sleepers, pthread_mutex_t *lock, int64_t deadline)
+{
+    if (!w->asleep++ && sleepers)
+        enlist(sleepers, w);
     if (deadline == CLOCK_NEVER) {
         pthread_cond_wait(&w->changed, lock);
     } else {
         struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
         pthread_cond_timedwait(&w->changed, lock, &until);
     }
-    w->asleep--;
+    if (!--w->asleep && sleepers)
+        strike_off(sleepers, w);
 }
 
 void waiter_wake(struct waiter *w)

@@ -8,14 +8,18 @@
 struct waiter {
     pthread_cond_t changed;
     int            asleep;      /* threads that sleep on it; under the pool's lock */
+    struct waiter *next, *before;       /* among those on which somebody sleeps */
 };
+
+/* Those on which somebody sleeps: whoever wants to wake any needs not look through all. */
+struct sleepers { struct waiter *first; };
 
 /* 0 or an errno. */
 int  waiter_init(struct waiter *waiter);
 void waiter_fini(struct waiter *waiter);
 
-/* Sleeps with the lock given up, until woken or `deadline` (clock.h). */
-void waiter_sleep(struct waiter *waiter, pthread_mutex_t *lock, int64_t deadline);
+/* Sleeps with the lock given up, until woken or `deadline` (clock.h). sleepers: where it is found meanwhile, or NULL. */
+void waiter_sleep(struct waiter *waiter, struct sleepers *sleepers, pthread_mutex_t *lock, int64_t deadline);
 void waiter_wake(struct waiter *waiter);
 
 #endif

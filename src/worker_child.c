@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include "worker_child.h"
 
+#include "clock.h"
 #include "fd.h"
 #include "forks.h"
 #include "worker_result.h"
@@ -23,6 +24,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#define MEASURE_EVERY 1000000           /* nanoseconds between two looks at its own memory */
 
 /* ---- Birth */
 
@@ -66,7 +69,7 @@ void worker_prepare(void)
 /* A sibling's channel must not be within reach of what a task does here. */
 static void unmap_siblings(const struct worker_plan *plan, unsigned slot)
 {
-    size_t after = plan->workers - slot - 1;
+    size_t after = plan->slots - slot - 1;
     if (slot) {
         munmap(plan->desks, slot * plan->desk_size);
         munmap(plan->regions, slot * plan->region_size);
@@ -93,7 +96,8 @@ static void settle_in(struct worker *w, const struct worker_plan *plan, unsigned
     channel_lay(&w->channel, plan->desks + slot * plan->desk_size, plan->regions + slot * plan->region_size, plan->slot_size);
     w->mine = claim_load(&w->channel.desk->claim);
     w->spin.off = plan->no_spin || cpu_affinity() < 2;
-    w->run.worker = (struct pool_worker){.index = slot, .arg = plan->initarg};
+    w->max_memory = plan->limits.max_memory;
+    w->run.worker = (struct pool_worker){.index = atomic_load(&w->channel.desk->index), .arg = plan->initarg};
     w->run.task.worker = &w->run.worker;
     worker_result_init(w);
 }
@@ -113,6 +117,7 @@ static void learn_call(struct worker *w, const struct frame *frame)
         .common_size = (size_t)head.common_size,
         .out_size = (size_t)head.out_size,
         .mode = head.mode,
+        .timed = head.timed,
         .unread = head.common_size && head.place == PLACE_STREAM,
     };
     if (!head.common_size)
@@ -231,10 +236,19 @@ static int run_item(struct worker *w, uint32_t position)
     return call->fn(task);
 }
 
+static void note_start(struct worker *w, uint32_t position)
+{
+    struct desk *desk = w->channel.desk;
+    atomic_store(&desk->started_at, (uint64_t)clock_now());
+    atomic_store(&desk->started_position, position);
+}
+
 static void do_item(struct worker *w, uint32_t position)
 {
     find_span(w, position);
     w->position = position;
+    if (w->call->timed)
+        note_start(w, position);
     task_begin(&w->run);
     int code = run_item(w, position);
     if (forks_count != w->forks)
@@ -246,11 +260,34 @@ static void do_item(struct worker *w, uint32_t position)
     }
 }
 
+/* Looks at most once a millisecond: an item that is over sooner does not get much. */
+static int has_grown_too_far(struct worker *w)
+{
+    int64_t now = clock_now();
+    if (now - w->measured < MEASURE_EVERY)
+        return 0;
+    w->measured = now;
+    size_t own = worker_memory(), grown = own > w->memory_when_ready ? own - w->memory_when_ready : 0;
+    atomic_store(&w->channel.desk->grown, grown);
+    return grown > w->max_memory;
+}
+
+static enum claim_step next_claim(struct worker *w)
+{
+    claim_word *word = &w->channel.desk->claim;
+    if (!w->max_memory || !has_grown_too_far(w))
+        return claim_next(word, &w->mine);
+    if (claim_finish(word, &w->mine) == CLAIM_DAMAGED)
+        return CLAIM_DAMAGED;
+    worker_wait(w, worker_news_closed);         /* the caller reads how far it has grown, and dismisses it */
+    return CLAIM_CLOSED;
+}
+
 static void work(struct worker *w)
 {
     struct desk *desk = w->channel.desk;
     for (;;) {
-        switch (claim_next(&desk->claim, &w->mine)) {
+        switch (next_claim(w)) {
         case CLAIM_GOT:
             if (w->urgent ? channel_must_wake_caller_now(desk) : channel_must_wake_caller(desk, claim_finished(w->mine)))
                 worker_ring(w);
@@ -272,15 +309,30 @@ static void work(struct worker *w)
 
 /* ---- All of its life */
 
-static void initialize(struct worker *w, const struct worker_plan *plan, uint32_t generation)
+/* 0, or the code that its READY is missing for, which was told. */
+static int become_ready(struct worker *w, const struct worker_plan *plan, uint32_t generation)
 {
-    int code = plan->initializer ? plan->initializer(&w->run.worker) : 0;
+    const char *what = "";
+    int code = worker_limit(&plan->limits, w->run.worker.index, &what);
+    if (code) {
+        snprintf(w->run.text, sizeof w->run.text, "%s", what);
+        worker_tell_failure(w, TELL_UNFIT, generation, code);
+        return code;
+    }
+    code = plan->initializer ? plan->initializer(&w->run.worker) : 0;
     if (forks_count != w->forks)
         leave(0);
+    w->memory_when_ready = w->max_memory ? worker_memory() : 0;
     if (code)
         worker_tell_failure(w, TELL_UNREADY, generation, code);
     else
         worker_tell(w, TELL_READY, generation, NULL, 0, NULL, 0);
+    return code;
+}
+
+static void initialize(struct worker *w, const struct worker_plan *plan, uint32_t generation)
+{
+    int code = become_ready(w, plan, generation);
     if (channel_must_wake_caller_now(w->channel.desk))
         worker_ring(w);
     if (code)

@@ -3,6 +3,7 @@
 #define POOL_WORKER_CHILD_H
 
 #include "channel.h"
+#include "worker_limits.h"
 
 #include <forkpool.h>
 
@@ -11,11 +12,12 @@ struct worker_plan {
     pool_initializer *initializer;
     pool_finalizer   *finalizer;
     void             *initarg;
-    unsigned          workers;
+    struct worker_limits limits;
     int               no_spin;
-    unsigned char    *desks;        /* `workers` desks of desk_size, one mapping */
+    unsigned          slots;
+    unsigned char    *desks;        /* `slots` desks of desk_size, one mapping */
     size_t            desk_size;
-    unsigned char    *regions;      /* `workers` regions of region_size, one mapping */
+    unsigned char    *regions;      /* `slots` regions of region_size, one mapping */
     size_t            region_size;
     size_t            slot_size;
 };

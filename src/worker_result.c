@@ -58,7 +58,7 @@ void worker_wait(struct worker *w, worker_news *news)
         }
     }
     while (!news(w)) {
-        atomic_store(&desk->worker_state, news == worker_news_claim ? CHANNEL_ASLEEP : CHANNEL_STUCK);
+        atomic_store(&desk->worker_state, news == worker_news_claim || news == worker_news_closed ? CHANNEL_ASLEEP : CHANNEL_STUCK);
         if (!news(w))
             sleep_once(w);
         atomic_store(&desk->worker_state, CHANNEL_AWAKE);
@@ -69,6 +69,11 @@ int worker_news_claim(struct worker *w)
 {
     struct claim now = claim_load(&w->channel.desk->claim);
     return now.front != now.back || now.closed;
+}
+
+int worker_news_closed(struct worker *w)
+{
+    return (int)claim_load(&w->channel.desk->claim).closed;
 }
 
 int worker_news_stream(struct worker *w)

@@ -15,6 +15,7 @@ struct worker_call {
     size_t   common_size;
     size_t   out_size;
     uint32_t mode;          /* enum result_mode */
+    uint32_t timed;         /* when its items start is noted */
     int      unread;        /* the context is still to come, through the stream */
 };
 
@@ -33,6 +34,8 @@ struct worker {
     struct fd_identity task_identity, result_identity;
     unsigned        forks;              /* forks_count at birth */
     struct spin     spin;
+    size_t          max_memory, memory_when_ready;
+    int64_t         measured;           /* when it last looked at its memory */
 
     uint64_t        cursor;             /* in the task ring: behind the frame last read */
     const struct task_span *span;       /* the current one, in the ring; only its count is read there again, and the rest was */
@@ -64,7 +67,7 @@ void worker_tell_failure(struct worker *w, uint32_t kind, uint32_t tag, int code
 
 /* Waits until there is news, spinning first; wakes a sleeping caller before it does. */
 typedef int worker_news(struct worker *w);
-worker_news worker_news_claim, worker_news_stream;
+worker_news worker_news_claim, worker_news_closed, worker_news_stream;
 void worker_wait(struct worker *w, worker_news *news);
 
 /* Wakes the caller by its pipe, if that still is one. */

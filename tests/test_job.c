@@ -15,7 +15,8 @@ static int never(void *cursor, struct pool_bytes *item)
 static void open_job(struct job *j, enum job_kind kind, struct pool_items items, const struct pool_call *call)
 {
     static const struct pool_call none;
-    *j = (struct job){0};
+    static uint64_t tally[POOL_PENDING + 1];
+    *j = (struct job){.tally = tally};
     assert_int_equal(source_init(&j->source, items), 0);
     assert_int_equal(job_init(j, kind, call ? call : &none), 0);
     if (kind == JOB_LIST)

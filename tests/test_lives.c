@@ -13,7 +13,8 @@
 static struct crew crew;
 static struct crew_worker worker;
 static struct pollfd polls[CREW_POLL_WORKERS + 1];
-static struct crew_worker *watched[1];
+static struct crew_worker *watched[1], *hands[1];
+static struct place place;
 
 static int make(void **state)
 {
@@ -21,7 +22,12 @@ static int make(void **state)
     memset(&crew, 0, sizeof crew);
     memset(&worker, 0, sizeof worker);
     worker.task_pipe = worker.task_pipe_far = worker.result_pipe = -1;
-    crew.size = 1;
+    memset(&place, 0, sizeof place);
+    crew.size = crew.most = crew.slots = 1;
+    crew.places = &place;
+    crew.hands = hands;
+    place.holder = &worker;
+    worker.placed = 1;
     crew.workers = &worker;
     crew.polls = polls;
     crew.watched = watched;

@@ -28,7 +28,7 @@ static void *sleep_until_go(void *arg)
 {
     pthread_mutex_lock(&lock);
     while (!go)
-        waiter_sleep(&waiter, &lock, CLOCK_NEVER);
+        waiter_sleep(&waiter, NULL, &lock, CLOCK_NEVER);
     woken++;
     pthread_mutex_unlock(&lock);
     return arg;
@@ -46,7 +46,7 @@ static void a_passed_deadline_ends_the_sleep(void **state)
 {
     (void)state;
     pthread_mutex_lock(&lock);
-    waiter_sleep(&waiter, &lock, clock_now() - 1);
+    waiter_sleep(&waiter, NULL, &lock, clock_now() - 1);
     assert_int_equal(waiter.asleep, 0);
     pthread_mutex_unlock(&lock);
 }
@@ -57,7 +57,7 @@ static void a_sleep_is_not_over_before_its_deadline(void **state)
     int64_t deadline = clock_deadline(0.02);
     pthread_mutex_lock(&lock);
     for (int rounds = 0; clock_now() < deadline && rounds < 1000; rounds++)
-        waiter_sleep(&waiter, &lock, deadline);
+        waiter_sleep(&waiter, NULL, &lock, deadline);
     pthread_mutex_unlock(&lock);
     assert_true(clock_now() >= deadline);
 }

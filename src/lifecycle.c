@@ -1,0 +1,254 @@
+/* A pool's course: resized, closed, joined, terminated, destroyed; and its descriptor for event loops.
+ *
+ * Runs in the host, in any thread, but for what waits, which callbacks must not. Closing stops new calls; the crew leaves in order when the last
+ * job has ended, which may be at once. Terminating cuts all jobs off and has the crew killed, and waits for nothing: whoever turns
+ * the loop next buries them. Joining waits for either to be over.
+ *
+ * pool_destroy in order: no new calls; what waits is dropped; every deque is closed, so that idle workers leave at once and busy ones after
+ * their item, running their finalizers; after the grace what is left is killed; callbacks run out; callers in other threads leave;
+ * the helper's threads end; the nursery kills whatever else is below it. */
+#include "pool.h"
+
+#include "clock.h"
+#include "forks.h"
+#include "status.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define GRACE 1.0                       /* seconds for what runs when a pool is destroyed */
+
+static const char destroyed[] = "the pool was destroyed";
+
+/* May this thread have the pool's course changed? Says so, where not. */
+static int refuse(const struct pool *p)
+{
+    status_clear();
+    if (!p)
+        return (int)status_say(POOL_INVALID, "the pool is NULL");
+    if (pool_inherited(p->forks))
+        return POOL_INVALID;
+    return p->serial && serial_inside(p->serial) ? (int)status_say(POOL_INVALID, "a task cannot end the pool that runs it") : 0;
+}
+
+/* ---- Closing, terminating */
+
+void pool_close(struct pool *p)
+{
+    if (refuse(p))
+        return;
+    pthread_mutex_lock(&p->sched.lock);
+    p->closing = 1;
+    if (!p->serial)
+        sched_finish(&p->sched);
+    pthread_mutex_unlock(&p->sched.lock);
+}
+
+void pool_terminate(struct pool *p)
+{
+    struct sched *s = &p->sched;
+    if (refuse(p))
+        return;
+    pthread_mutex_lock(&s->lock);
+    p->closing = 1;
+    sched_close(s, POOL_CANCELLED, 1);
+    s->crew.leaving = 1;
+    if (p->serial)
+        serial_abandon(p->serial);
+    else
+        crew_condemn_all(&s->crew, POOL_CANCELLED, "the pool was terminated");
+    sched_poke(s);
+    waiter_wake(&s->waiter);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- Joining */
+
+static int is_over(void *pool)
+{
+    const struct pool *p = pool;
+    return !p->sched.jobs && !p->sched.crew.alive && helper_is_idle(&p->helper);
+}
+
+/* A serial pool's iterators are in no list of jobs. */
+static int is_over_serially(const struct pool *p)
+{
+    for (const struct job *j = p->handles; j; j = j->next_handle)
+        if (!j->ended && !p->sched.closed)
+            return 0;
+    return p->callers == 1;
+}
+
+/* The user's function may ask the pool things. */
+static void finish_serially(struct pool *p)
+{
+    pthread_mutex_unlock(&p->sched.lock);
+    serial_finish(p->serial);
+    pthread_mutex_lock(&p->sched.lock);
+}
+
+static int join_serially(struct pool *p, int64_t deadline)
+{
+    while (!is_over_serially(p)) {
+        if (clock_now() >= deadline)
+            return 0;
+        waiter_sleep(&p->sched.waiter, NULL, &p->sched.lock, deadline);
+    }
+    finish_serially(p);
+    return 1;
+}
+
+enum pool_status pool_join(struct pool *p, double seconds)
+{
+    if (refuse(p) || pool_must_not_wait(p))
+        return POOL_INVALID;
+    if (isnan(seconds))
+        return status_say(POOL_INVALID, "the time to wait is not a number");
+    pthread_mutex_lock(&p->sched.lock);
+    int may = p->closing && !p->destroying;
+    p->callers++;
+    int over = may && (p->serial ? join_serially(p, clock_deadline(seconds))
+                                 : sched_wait(&p->sched, is_over, p, &p->sched.waiter, NULL, clock_deadline(seconds)));
+    pool_leave(p);
+    return !may ? status_say(POOL_INVALID, "pool_join comes after pool_close or pool_terminate, and before pool_destroy")
+         : over ? POOL_OK : POOL_PENDING;
+}
+
+/* ---- Destroying */
+
+static int is_gone(void *pool)
+{
+    return ((struct pool *)pool)->sched.crew.alive == 0;
+}
+
+static int is_alone(void *pool)
+{
+    const struct pool *p = pool;
+    return p->callers == 1 && helper_is_idle(&p->helper);
+}
+
+static void end_crew(struct pool *p)
+{
+    struct sched *s = &p->sched;
+    sched_turn(s, NULL);                /* what is finished is still delivered */
+    sched_close(s, POOL_CANCELLED, 0);
+    crew_dismiss_all(&s->crew);
+    sched_poke(s);
+    if (!sched_wait(s, is_gone, p, &s->waiter, NULL, clock_deadline(GRACE))) {
+        crew_condemn_all(&s->crew, POOL_CANCELLED, destroyed);
+        sched_poke(s);
+        sched_wait(s, is_gone, p, &s->waiter, NULL, clock_deadline(POOL_KILL_TIME));
+    }
+    sched_bury_all(s);
+    sched_wait(s, is_alone, p, &s->waiter, NULL, CLOCK_NEVER);
+    helper_stop(&p->helper);
+    crew_close(&s->crew, clock_deadline(POOL_KILL_TIME));
+}
+
+static void end_serially(struct pool *p)
+{
+    sched_close(&p->sched, POOL_CANCELLED, 0);
+    while (!is_alone(p))
+        waiter_sleep(&p->sched.waiter, NULL, &p->sched.lock, CLOCK_NEVER);
+    finish_serially(p);
+    serial_close(p->serial);
+}
+
+/* In a child of the host: what it inherited goes, and nothing else. */
+static void forget(struct pool *p)
+{
+    pool_strike_off(p);
+    pool_let_go(p);
+    free(p);
+}
+
+void pool_destroy(struct pool *p)
+{
+    status_clear();
+    if (!p)
+        return;
+    if (p->forks != forks_count && !forks_in_worker) {
+        forget(p);
+        return;
+    }
+    if (refuse(p) || pool_must_not_wait(p))
+        return;
+    pthread_mutex_lock(&p->sched.lock);
+    p->callers++;
+    p->destroying = 1;
+    if (p->serial)
+        end_serially(p);
+    else
+        end_crew(p);
+    news_close(&p->news);
+    pool_strike_off(p);
+    p->callers--;
+    p->destroyed = 1;
+    pool_unlock(p);
+}
+
+/* ---- Resizing */
+
+enum pool_status pool_resize(struct pool *p, unsigned workers)
+{
+    status_clear();
+    enum pool_status status = pool_enter(p);
+    if (status)
+        return status;
+    if (p->serial)
+        status = status_say(POOL_INVALID, "a serial pool has one worker");
+    else if (!workers || workers > p->sched.crew.most)
+        status = status_say(POOL_INVALID, "%u workers: from 1 to pool_options.max_workers (%u) are possible", workers, p->sched.crew.most);
+    else
+        sched_resize(&p->sched, workers);
+    if (!status)
+        sched_turn(&p->sched, NULL);
+    pool_leave(p);
+    return status;
+}
+
+/* ---- The descriptor */
+
+/* What goes on already is attended from now on, and looked at once by whoever polls. */
+static void watch_handles(struct pool *p)
+{
+    for (struct job *j = p->handles; j; j = j->next_handle) {
+        if (!j->ended && !j->unattended) {
+            j->unattended = 1;
+            p->sched.unattended++;
+        }
+        if (j->news && !j->told)
+            news_set(&p->news, &j->has_news, 1);
+    }
+}
+
+static int open_news(struct pool *p)
+{
+    int r = p->serial ? ENOTSUP : helper_attend(&p->helper, &p->sched);
+    if (!r && p->news.ends[0] < 0 && !(r = news_open(&p->news))) {
+        atomic_store(&p->watched, 1);
+        watch_handles(p);
+        waiter_wake(&p->sched.attendant);
+    }
+    return r;
+}
+
+int pool_fd(struct pool *p)
+{
+    char text[100];
+    status_clear();
+    enum pool_status status = pool_enter(p);
+    if (status) {
+        errno = status == POOL_CLOSED ? ESHUTDOWN : status == POOL_BROKEN ? EPIPE : EINVAL;
+        return -1;
+    }
+    int r = open_news(p), fd = r ? -1 : p->news.ends[0];
+    if (r)
+        status_say(POOL_FAILED, "a descriptor for this pool could not be had: %s",
+                   p->serial ? "a serial pool has nothing to wait for" : status_errno(r, text, sizeof text));
+    pool_leave(p);
+    if (r)
+        errno = r;
+    return fd;
+}
