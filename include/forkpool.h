@@ -112,7 +112,7 @@ POOL_API int pool_return(struct pool_task *task, const void *data, size_t size);
 POOL_API int pool_fail(struct pool_task *task, int code, const char *format, ...) POOL_PRINTF(3, 4);
 
 /* A seed for random numbers, well mixed from the item's index alone: the same on every worker, try and run, and neighbours have nothing in
- * common. Python: none; forked workers there begin with the same random state. */
+ * common. Python: none. */
 POOL_API uint64_t pool_task_seed(const struct pool_task *task);
 
 /* Runs in each new worker before its first task: this is where libraries are loaded that must not cross a fork. Returns 0,

@@ -1,10 +1,11 @@
 /* Asynchronous calls: apply_async and map_async, and what can be done with their jobs.
  *
- * A job is the same as that of a call which waits, with a list for its results, on the heap instead of a caller's stack. Nobody waits for it, so
- * the helper turns the loop (helper.c). At its end its callback goes to the runner; it counts as over for those who wait when
- * that has returned. Freed before its end it goes on, and is freed there.
+ * A job is the same as that of a call which waits, with a list for its results, on the heap instead of a caller's stack. Nobody waits
+ * for it, so the helper turns the loop (helper.c). At its end its callback goes to the runner; it counts as over for those who wait
+ * when that has returned. Freed before its end it goes on, and is freed there.
  *
- * Runs in any thread of the host; the two hooks run under the pool's lock, in whichever thread settled the last item or ran the callback. */
+ * Runs in any thread of the host; the hooks at a job's end run under the pool's lock, in whichever thread settled its last item, and
+ * after its callback in the runner's. */
 #include "clock.h"
 #include "forks.h"
 #include "status.h"
@@ -82,9 +83,9 @@ static enum pool_status start(struct pool *p, struct pool_job *j, const struct p
     j->done = call ? call->done : NULL;
     j->done_arg = call ? call->done_arg : NULL;
     j->errand = (struct errand){.run = call_back, .after = after_callback};
-    int r = helper_attend(&p->helper, s);
+    int r = helper_attend(&p->helper);
     if (!r && j->done)
-        r = helper_run_errands(&p->helper, s);
+        r = helper_run_errands(&p->helper);
     if (r) {
         char text[100];
         errno = r;

@@ -40,6 +40,7 @@ struct desk {
     _Atomic uint64_t item_stream_tail;                  /* caller: bytes of large items and contexts it has written */
     _Atomic uint64_t result_stream_head;                /* caller: bytes of large results it has taken */
     _Atomic uint32_t index;                             /* caller, before the birth: which of the pool's workers it is */
+    _Atomic uint32_t condemned;                         /* caller, before it closes the deque: the worker does not leave in order */
 
     alignas(64) _Atomic uint64_t result_tail;           /* worker: bytes of the result ring it has written */
     _Atomic uint64_t item_stream_head;                  /* worker: bytes of large items and contexts it has taken */

@@ -180,6 +180,7 @@ void crew_condemn(struct crew *c, struct crew_worker *w, enum pool_status verdic
 {
     if (w->state != WORKER_STARTING && w->state != WORKER_READY && w->state != WORKER_LEAVING)
         return;
+    atomic_store(&w->books.channel.desk->condemned, 1);         /* it may see that its deque is closed before it is killed */
     books_close(&w->books);
     crew_lose(c, w, WORKER_CONDEMNED);
     w->verdict = verdict;

@@ -199,10 +199,21 @@ static int even_out(struct sched *s, struct crew_worker *idle)
     return 1;
 }
 
+/* Somebody did not pull because there was no worker at all: with nothing under way, nothing else would tell that there is one again. */
+static void tell_pullers(struct sched *s)
+{
+    s->deserted = 0;
+    for (struct job *j = s->jobs; j; j = j->next)
+        if (j->source.pull)
+            job_tell(j);
+}
+
 int sched_hand_out(struct sched *s)
 {
     struct crew_worker *idle;
     int done = 0, full = 0;
+    if (s->deserted && s->crew.hands_count)
+        tell_pullers(s);
     struct job *last = s->last_ready, *next;
     for (struct job *j = s->ready; j && !full; j = next) {
         next = j == last ? NULL : j->next_ready;
@@ -226,6 +237,7 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j)
     for (size_t i = 0; i < s->crew.hands_count; i++)
         if (books_outstanding(&hand(s, i)->books) < j->depth || !j->outstanding)
             return hand(s, i);
+    s->deserted |= !s->crew.hands_count;
     return NULL;
 }
 
@@ -259,6 +271,7 @@ static int pull_one(struct sched *s, struct job *j)
     source_next_fn *next = j->source.pull;
     pthread_mutex_unlock(&s->lock);
     int r = next(j->source.cursor, &item);
+    status_clear();                     /* it may have used the library: what it was told is not this call's */
     pthread_mutex_lock(&s->lock);
     if (j->cut)
         return 0;

@@ -4,8 +4,8 @@
  * the loop while jobs are open whose callers may be elsewhere, and leaves it to any caller who wants to (scheduler.c). The runner
  * runs callbacks, one after the other. They are two, so that a slow callback delays other callbacks only, never a result or a kill.
  *
- * Both are born with all signals blocked, so that the host's handlers never run in them, have a small stack and a name, and are joined before
- * the pool is gone. A child that the host forks does not have them, and may not use the pool anyway. */
+ * Both are born with all signals blocked, so that the host's handlers never run in them, have a small stack and a name, and are joined
+ * before the pool is gone. A child that the host forks does not have them, and may not use the pool anyway. */
 #define _GNU_SOURCE
 #include "helper.h"
 
@@ -72,9 +72,8 @@ static void *attend(void *helper)
     return NULL;
 }
 
-int helper_attend(struct helper *h, struct sched *s)
+int helper_attend(struct helper *h)
 {
-    h->sched = s;
     int r = h->has_attendant ? 0 : start(&h->attendant, attend, h);
     h->has_attendant |= !r;
     return r;
@@ -112,9 +111,8 @@ static void *run(void *helper)
     return NULL;
 }
 
-int helper_run_errands(struct helper *h, struct sched *s)
+int helper_run_errands(struct helper *h)
 {
-    h->sched = s;
     if (h->has_runner)
         return 0;
     int r = waiter_init(&h->due);

@@ -12,7 +12,7 @@ struct errand {
 };
 
 struct helper {
-    struct sched *sched;
+    struct sched *sched;                /* set before anything else */
     pthread_t     attendant, runner;
     int           has_attendant, has_runner;
     int           stop;
@@ -24,8 +24,8 @@ struct helper {
 /* All below with the lock held. */
 
 /* Start the threads, where they are not there yet. 0 or an errno. */
-int helper_attend(struct helper *helper, struct sched *sched);
-int helper_run_errands(struct helper *helper, struct sched *sched);
+int helper_attend(struct helper *helper);
+int helper_run_errands(struct helper *helper);
 
 /* helper_run_errands has succeeded before. */
 void helper_send(struct helper *helper, struct errand *errand);

@@ -73,7 +73,7 @@ static enum pool_status start(struct pool *pool, struct pool_iter *it)
 {
     struct sched *s = &pool->sched;
     struct job *job = &it->job;
-    int r = job->timeout ? helper_attend(&pool->helper, s) : 0;
+    int r = job->timeout ? helper_attend(&pool->helper) : 0;
     if (r) {
         char text[100];
         job_fini(job);

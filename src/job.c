@@ -88,6 +88,16 @@ static void ended(struct job *j, size_t count, size_t size)
 
 /* ---- Ends */
 
+void job_drop(struct job *j, const struct piece *piece)
+{
+    struct ending e = {.status = j->cut == POOL_BROKEN ? POOL_BROKEN : POOL_CANCELLED, .tries = piece->tries, .slot = -1,
+                       .text = "it was to be started again when the call ended"};
+    for (size_t i = 0; j->list && piece->tries && i < piece->count; i++) {
+        e.index = piece->index + i;
+        list_put(j->list, &e);          /* without memory for it: list_close tells less of it */
+    }
+}
+
 void job_cut(struct job *j, enum pool_status why, int kill)
 {
     if (kill && !j->kill) {
@@ -98,6 +108,8 @@ void job_cut(struct job *j, enum pool_status why, int kill)
         return;
     j->cut = why;
     j->tally[POOL_CANCELLED] += source_left(&j->source);
+    for (size_t i = 0; i < j->source.returned_count; i++)
+        job_drop(j, &j->source.returned[i]);
     source_drop(&j->source);
 }
 

@@ -74,6 +74,9 @@ void job_settle_run(struct job *job, size_t index, size_t count, const void *dat
 /* Items that were handed over came back, to be dropped or handed over again. */
 void job_unsent(struct job *job, size_t count, size_t size);
 
+/* Items of a cut job that came back are dropped: a list tells how often they had been started. */
+void job_drop(struct job *job, const struct piece *piece);
+
 /* Nothing more is handed over; kill: and what runs should die. The first reason stays. */
 void job_cut(struct job *job, enum pool_status why, int kill);
 

@@ -1,8 +1,8 @@
 /* A pool's course: resized, closed, joined, terminated, destroyed; and its descriptor for event loops.
  *
- * Runs in the host, in any thread, but for what waits, which callbacks must not. Closing stops new calls; the crew leaves in order when the last
- * job has ended, which may be at once. Terminating cuts all jobs off and has the crew killed, and waits for nothing: whoever turns
- * the loop next buries them. Joining waits for either to be over.
+ * Runs in the host, in any thread, but for what waits, which callbacks must not. Closing stops new calls; the crew leaves in order when
+ * the last job has ended, which may be at once. Terminating cuts all jobs off and has the crew killed, and waits for nothing: whoever
+ * turns the loop next buries them. Joining waits for either to be over.
  *
  * pool_destroy in order: no new calls; what waits is dropped; every deque is closed, so that idle workers leave at once and busy ones after
  * their item, running their finalizers; after the grace what is left is killed; callbacks run out; callers in other threads leave;
@@ -225,7 +225,7 @@ static void watch_handles(struct pool *p)
 
 static int open_news(struct pool *p)
 {
-    int r = p->serial ? ENOTSUP : helper_attend(&p->helper, &p->sched);
+    int r = p->serial ? ENOTSUP : helper_attend(&p->helper);
     if (!r && p->news.ends[0] < 0 && !(r = news_open(&p->news))) {
         atomic_store(&p->watched, 1);
         watch_handles(p);

@@ -155,6 +155,7 @@ static int make(struct pool *p, const struct pool_options *o)
     unsigned workers = workers_wanted(o), slots = 2 * (o->max_workers > workers ? o->max_workers : workers);
     int r = forks_watch();
     p->forks = forks_count;
+    p->helper.sched = &p->sched;
     p->news.ends[0] = p->news.ends[1] = -1;
     if (!r)
         r = sched_init(&p->sched, slots, o->no_spin != 0 || o->serial);

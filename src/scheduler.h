@@ -28,6 +28,7 @@ struct sched {
     _Atomic int     poked;              /* and should look around */
     int             wake[2];            /* pipe that wakes it */
     struct spin     spin;
+    int             deserted;           /* a generator was not pulled since there was no worker */
     size_t          next_hand;          /* where handing out begins: the one that was served last */
     unsigned        rounds;             /* since the nursery was last asked */
     struct desk   **spun;               /* room for one of each worker: those whose words a spinning thread looks at */

@@ -90,6 +90,7 @@ static void run_item(struct serial *s, struct job *j, const struct piece *piece)
     run->task.common = j->call.common;
     run->task.common_size = j->call.common_size;
     e.code = j->fn(&run->task);
+    status_clear();
     inside = outside;
     if (e.code) {
         free(run->room.at);
@@ -113,6 +114,7 @@ static int pull(struct job *j, struct piece *piece)
     if (!j->source.pull)
         return 0;
     int r = j->source.pull(j->source.cursor, &item);
+    status_clear();                     /* it may have used the library: what it was told is not this call's */
     if (r > 0 && (item.data || !item.size)) {
         *piece = (struct piece){.index = j->source.next, .count = 1, .data = item.data, .size = item.size};
         source_pulled(&j->source);

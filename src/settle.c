@@ -195,6 +195,7 @@ void sched_give_back(struct sched *s, struct piece *piece)
 {
     struct job *j = piece->owner;
     if (j->cut) {
+        job_drop(j, piece);
         job_unsent(j, piece->count, piece->size);
         free(piece->owned);
     } else if (source_return(&j->source, piece)) {
@@ -369,8 +370,8 @@ static int64_t shortest_limit(const struct books *b)
     return shortest;
 }
 
-/* What is published is drained before; and after the deque is closed it is seen once more whether the same item runs: the worker may just have
- * gone on to another. */
+/* What is published is drained before; and after the deque is closed it is seen once more whether the same item runs: the worker may
+ * just have gone on to another. */
 static void judge(struct sched *s, struct crew_worker *w, int64_t now)
 {
     w->judge_at = CLOCK_NEVER;

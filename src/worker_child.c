@@ -348,7 +348,7 @@ void worker_child(void *context, unsigned slot, uint32_t generation, int task_pi
     open_signals();
     initialize(&self, plan, generation);
     work(&self);
-    if (plan->finalizer)
+    if (plan->finalizer && !atomic_load(&self.channel.desk->condemned))
         plan->finalizer(&self.run.worker);
     leave(0);
 }

@@ -73,7 +73,7 @@ static int be_nice(int more)
     int now = getpriority(PRIO_PROCESS, 0);
     if (errno)
         return errno;
-    if (setpriority(PRIO_PROCESS, 0, more > 40 ? 40 : now + more))
+    if (setpriority(PRIO_PROCESS, 0, more > 40 ? 40 : more < -40 ? -40 : now + more))
         return errno == EACCES ? EPERM : errno;
     return 0;
 }

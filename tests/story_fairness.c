@@ -4,6 +4,7 @@
  * The slow item is as slow as can be: it ends only once all others have ended, or have been delivered. A pool that lets one of them
  * wait behind it does not end at all. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ledger.h"
 
 #include <stdlib.h>
@@ -275,6 +276,53 @@ static void a_call_is_not_starved_by_a_stream_beside_it(void **state)
     pool_destroy(pool);
 }
 
+/* ---- A consumer that slows down */
+
+static int has_ticked(void *ticks)
+{
+    return clock_ticks() != *(int64_t *)ticks;
+}
+
+static int counted(void *number, struct pool_bytes *item)
+{
+    ++*(long *)number;
+    return endless(number, item);
+}
+
+/* So many results that come long after one another, until more items are pulled. */
+static int slow_results_until_more_is_pulled(struct pool_iter *iter, const long *pulled)
+{
+    long before = *pulled;
+    int taken = 0;
+
+    for (; *pulled == before && taken < 100; taken++) {
+        int64_t ticks = clock_ticks();
+
+        assert_true(check_until(has_ticked, &ticks, PATIENCE));
+        assert_non_null(pool_next_timeout(iter, PATIENCE));
+    }
+    return taken;
+}
+
+/* While it races through, most results are delivered in passing, and nothing is handed out; that must not go on when each takes long. */
+static void a_consumer_that_slows_down_keeps_the_workers_busy(void **state)
+{
+    struct pool *pool = make_pool(2);
+    struct pool_call call = {.window = 256};
+    long pulled = 0;
+    struct pool_iter *iter = pool_imap_unordered(pool, answer, pool_generator(counted, &pulled), &call);
+    int rounds, i;
+
+    (void)state;
+    for (rounds = 0; rounds < 10; rounds++) {
+        for (i = 0; i < 2000; i++)
+            assert_non_null(pool_next_timeout(iter, PATIENCE));
+        assert_true(slow_results_until_more_is_pulled(iter, &pulled) < 30);
+    }
+    pool_iter_free(iter);
+    pool_destroy(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +338,7 @@ int main(void)
         STORY(large_results_are_delivered_at_once),
         STORY(results_larger_than_the_lane_are_delivered_at_once),
         STORY(a_call_is_not_starved_by_a_stream_beside_it),
+        STORY(a_consumer_that_slows_down_keeps_the_workers_busy),
     };
 
     return cmocka_run_group_tests(tests, ledger_setup, ledger_teardown);

@@ -238,7 +238,8 @@ static void use_context(struct pool *p, struct account *a)
 
 static void refuse(struct pool *p, struct account *a)
 {
-    struct pool_call reserved = {.reserved = {1}}, null_common = {.common_size = 1}, progress = {.progress = "x"}, timeout = {.timeout = -1};
+    struct pool_call reserved = {.reserved = {1}}, null_common = {.common_size = 1}, progress = {.progress = "x"};
+    struct pool_call timeout = {.timeout = -1};
     struct counter fine = {.count = 3};
     note(a, "%d", pool_map(p, NULL, pool_range(1), NULL, 0, NULL) != 0);
     note_map(a, pool_map(p, square, pool_array(NULL, 1, 1), NULL, 0, NULL), NULL, 0);
