@@ -49,6 +49,7 @@ struct crew_worker {
     int64_t           judge_at;         /* when to look at how long its item runs: CLOCK_NEVER: it has none with a limit */
     uint32_t          run_position;     /* what was seen running there, */
     int64_t           run_since;        /*   and when it was first seen: CLOCK_NEVER: nothing was */
+    int               run_anew;         /*   whose time counts from there, whatever the worker says */
 };
 
 /* What an index stands for. */
@@ -110,6 +111,9 @@ void crew_condemn_all(struct crew *crew, enum pool_status verdict, const char *r
 
 /* Tells a ready worker to leave in order; what waits there should have been taken back before. why: to be counted, or CREW_NOT. */
 void crew_dismiss(struct crew *crew, struct crew_worker *worker, enum crew_reason why);
+
+/* The same for one that is not needed any more; one that is not ready is killed. */
+void crew_release(struct crew *crew, struct crew_worker *worker);
 
 /* All of them leave; those that are not ready are killed. Nobody is replaced any more. */
 void crew_dismiss_all(struct crew *crew);

@@ -98,6 +98,15 @@ void crew_dismiss(struct crew *c, struct crew_worker *w, enum crew_reason why)
         crew_succeed(c, w);
 }
 
+/* Should its index be wanted again before it is gone, its end is still no failure. */
+void crew_release(struct crew *c, struct crew_worker *w)
+{
+    crew_dismiss(c, w, CREW_NOT);
+    if (w->state == WORKER_STARTING)
+        crew_condemn(c, w, POOL_CANCELLED, "there are fewer workers now");
+    w->dismissed = 1;
+}
+
 void crew_dismiss_all(struct crew *c)
 {
     c->leaving = 1;
@@ -160,8 +169,7 @@ void crew_resize(struct crew *c, unsigned size)
         struct crew_worker *heir = c->places[i].heir;
         if (!heir)
             continue;
-        crew_dismiss(c, heir, CREW_NOT);
-        crew_condemn(c, heir, POOL_CANCELLED, "there are fewer workers now");
+        crew_release(c, heir);
     }
     crew_attend(c, 0);
 }

@@ -159,7 +159,7 @@ int sched_take(struct sched *s)
 static int try_again(struct sched *s, struct crew_worker *w, struct piece *piece)
 {
     struct job *j = piece->owner;
-    if (w->verdict != POOL_CRASHED || piece->tries > j->retries || j->cut || piece->count > 1 || (!piece->owned && !piece->source_keeps))
+    if (w->verdict != POOL_CRASHED || piece->tries > j->retries || j->cut || piece->count > 1 || (!piece->owned && piece->size && !piece->source_keeps))
         return 0;
     piece->avoid = w->index + 1;
     s->retried++;
@@ -306,9 +306,7 @@ void sched_resize(struct sched *s, unsigned size)
         if (!w)
             continue;
         sched_recall(s, w);
-        crew_dismiss(&s->crew, w, CREW_NOT);
-        if (w->state == WORKER_STARTING)
-            crew_condemn(&s->crew, w, POOL_CANCELLED, "there are fewer workers now");
+        crew_release(&s->crew, w);
     }
     sched_poke(s);
 }
@@ -338,24 +336,25 @@ void sched_judge_by(struct sched *s, struct crew_worker *w, int64_t at)
         waiter_wake(&s->attendant);
 }
 
-/* When the item that runs there started, as its worker says; no later than when we first saw it run, whatever it says. */
-static int64_t started_at(struct crew_worker *w, uint32_t position, int64_t now)
+/* When the item that runs there started, as its worker says, unless that is nonsense; or else when we first saw it run. */
+static int64_t started_at(struct crew_worker *w, uint32_t position)
 {
-    int64_t noted = books_started(&w->books, position);
+    int64_t noted = books_started(&w->books, position), now = clock_now();
     if (w->run_since == CLOCK_NEVER || w->run_position != position) {
         w->run_position = position;
         w->run_since = now;
+        w->run_anew = 0;
     }
-    return noted < w->run_since ? noted : w->run_since;
+    return noted <= now && !w->run_anew ? noted : w->run_since;
 }
 
 /* When the item that runs at a worker will have run too long; CLOCK_NEVER where it may run as long as it likes, or none runs. */
-static int64_t due_at(struct crew_worker *w, int64_t now)
+static int64_t due_at(struct crew_worker *w)
 {
     uint32_t position;
     const struct piece *running = books_running(&w->books, &position);
     const struct job *j = running ? running->owner : NULL;
-    return j && j->timeout ? started_at(w, position, now) + j->timeout : CLOCK_NEVER;
+    return j && j->timeout ? started_at(w, position) + j->timeout : CLOCK_NEVER;
 }
 
 /* What starts from now on will not have run too long before that has passed. */
@@ -370,19 +369,40 @@ static int64_t shortest_limit(const struct books *b)
     return shortest;
 }
 
+/* A worker that waits for us in the middle of an item, for room or for its payload, does not use up the item's time: that begins anew.
+ * Should nobody turn the loop meanwhile, the attendant does from now on. */
+static void begin_anew(struct sched *s, struct crew_worker *w)
+{
+    uint32_t position;
+    const struct piece *running = books_running(&w->books, &position);
+    if (!running)
+        return;
+    struct job *j = running->owner;
+    w->run_position = position;
+    w->run_since = clock_now();
+    w->run_anew = 1;
+    s->unattended += !j->unattended;
+    j->unattended = 1;
+}
+
 /* What is published is drained before; and after the deque is closed it is seen once more whether the same item runs: the worker may
  * just have gone on to another. */
 static void judge(struct sched *s, struct crew_worker *w, int64_t now)
 {
+    int waits = atomic_load(&w->books.channel.desk->worker_state) == CHANNEL_STUCK;
     w->judge_at = CLOCK_NEVER;
     sched_drain(s, w);
+    if (w->books.damaged)
+        crew_condemn(&s->crew, w, POOL_CRASHED, "its channel was written over");
     if (w->state != WORKER_READY && w->state != WORKER_LEAVING)
         return;
-    int64_t due = due_at(w, now);
+    if (waits)
+        begin_anew(s, w);
+    int64_t due = due_at(w);
     if (due <= now) {
         sched_recall(s, w);
         books_close(&w->books);
-        if (due_at(w, now) <= now) {
+        if (due_at(w) <= now) {
             crew_condemn(&s->crew, w, POOL_TIMED_OUT, "its item ran longer than its time limit");
             return;
         }

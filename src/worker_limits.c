@@ -3,7 +3,7 @@
  * Runs in the worker. Limits are the kernel's (setrlimit), relative to what the process has at birth: it is a fork of the host, with all of
  * the host's address space. They are never raised: where the host's own hard limit is lower, that one stays. Memory is asked for where
  * it costs least, in /proc/self/statm; opened anew each time, since a task may have closed any descriptor. */
-#define _GNU_SOURCE
+#define _XOPEN_SOURCE 700
 #include "worker_limits.h"
 
 #include "cpu.h"
