@@ -226,7 +226,8 @@ enum pool_status pool_job_wait(struct pool_job *j, double seconds)
     if (is_over(j)) {
         status = job_status(&j->job);
         explain(j, status);
-        tell(j);
+        if (j->over)                    /* what a callback is told is still news for the others */
+            tell(j);
     }
     waiter_wake(&s->waiter);
     if (p->closing || p->destroying)

@@ -49,7 +49,8 @@ struct crew_worker {
     int64_t           judge_at;         /* when to look at how long its item runs: CLOCK_NEVER: it has none with a limit */
     uint32_t          run_position;     /* what was seen running there, */
     int64_t           run_since;        /*   and when it was first seen: CLOCK_NEVER: nothing was */
-    int               run_anew;         /*   whose time counts from there, whatever the worker says */
+    int               run_anew;         /*   whose time counts from there, whatever the worker says: it had waited for us, */
+    uint64_t          moved;            /*   with so much passed through its streams */
 };
 
 /* What an index stands for. */
@@ -97,6 +98,7 @@ void crew_forget(struct crew *crew);            /* in a forked child: closes wha
 
 /* Takes in the nursery's reports and the time: sends what is due, condemns those that are late. Nonzero: something has changed. */
 int  crew_mind(struct crew *crew, int64_t now);
+void    crew_listen(struct crew *crew);         /* before each poll: an order that the nursery could not be sent wants to be */
 int64_t crew_deadline(const struct crew *crew); /* when crew_mind has to be called at the latest */
 
 /* A worker said that it is ready, or that its initializer failed with `code`, or that it may not be as it should (an errno). */

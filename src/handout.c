@@ -65,11 +65,12 @@ static int wants(const struct job *j, const struct crew_worker *w)
 }
 
 /* How many more items should wait at a worker that has `has`: never more than half of an even share of what is left, so that the end of
- * a call stays even. */
+ * a call stays even. An iterator's caller may be elsewhere then: all that is left is handed out. */
 static size_t fill_of(const struct sched *s, const struct job *j, size_t has)
 {
     size_t depth = j->chunk > j->depth ? (j->chunk < DEPTH_MOST ? j->chunk : DEPTH_MOST) : j->depth;
-    size_t share = source_known(&j->source) ? source_left(&j->source) / (2 * (size_t)s->crew.size) : 1;
+    size_t workers = s->crew.size, shares = j->kind == JOB_ITER ? workers : 2 * workers;
+    size_t share = source_known(&j->source) ? source_left(&j->source) / shares : 1;
     depth = depth < share ? depth : share ? share : 1;
     return depth > has ? depth - has : !j->outstanding;
 }

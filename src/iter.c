@@ -92,6 +92,9 @@ static enum pool_status start(struct pool *pool, struct pool_iter *it)
         job_check_end(job);
         return POOL_OK;
     }
+    size_t share = (job->window + s->crew.size - 1) / s->crew.size;
+    if (share > job->depth)
+        job->depth = share < DEPTH_MOST ? share : DEPTH_MOST;   /* the caller may be elsewhere for a while: a window's worth is sent */
     it->busy = 1;
     submit_start(pool, job);
     sched_turn(s, job);
@@ -261,7 +264,7 @@ const struct pool_result *pool_next_timeout(struct pool_iter *it, double seconds
     }
     it->busy = 0;
     const struct pool_result *result = cell ? deliver(it, cell) : NULL;
-    if (watched)
+    if (watched || !result)             /* an end that was told is no news for a descriptor that is made later, either */
         update_news(it, result != NULL);
     return result;
 }

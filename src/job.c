@@ -113,10 +113,16 @@ void job_cut(struct job *j, enum pool_status why, int kill)
     source_drop(&j->source);
 }
 
+/* In order, what comes behind a missing result is none yet, but that a generator may be pulled is. */
+static int is_news(struct job *j)
+{
+    return !j->told && (j->kind != JOB_ITER || j->ended || j->source.pull || cells_front(&j->cells));
+}
+
 void job_tell(struct job *j)
 {
     waiter_wake(&j->waiter);
-    if (j->news)
+    if (j->news && is_news(j))
         news_set(j->news, &j->has_news, 1);
 }
 

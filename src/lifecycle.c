@@ -47,9 +47,9 @@ void pool_close(struct pool *p)
 
 void pool_terminate(struct pool *p)
 {
-    struct sched *s = &p->sched;
     if (refuse(p))
         return;
+    struct sched *s = &p->sched;
     pthread_mutex_lock(&s->lock);
     p->closing = 1;
     sched_close(s, POOL_CANCELLED, 1);
@@ -77,7 +77,7 @@ static int is_over_serially(const struct pool *p)
     for (const struct job *j = p->handles; j; j = j->next_handle)
         if (!j->ended && !p->sched.closed)
             return 0;
-    return p->callers == 1;
+    return p->destroying || p->callers == p->joining;
 }
 
 /* The user's function may ask the pool things. */
@@ -90,13 +90,14 @@ static void finish_serially(struct pool *p)
 
 static int join_serially(struct pool *p, int64_t deadline)
 {
-    while (!is_over_serially(p)) {
-        if (clock_now() >= deadline)
-            return 0;
+    int over;
+    p->joining++;
+    while (!(over = is_over_serially(p)) && clock_now() < deadline)
         waiter_sleep(&p->sched.waiter, NULL, &p->sched.lock, deadline);
-    }
-    finish_serially(p);
-    return 1;
+    p->joining--;
+    if (over && !p->destroying)
+        finish_serially(p);
+    return over;
 }
 
 enum pool_status pool_join(struct pool *p, double seconds)
@@ -149,6 +150,7 @@ static void end_crew(struct pool *p)
 static void end_serially(struct pool *p)
 {
     sched_close(&p->sched, POOL_CANCELLED, 0);
+    waiter_wake(&p->sched.waiter);
     while (!is_alone(p))
         waiter_sleep(&p->sched.waiter, NULL, &p->sched.lock, CLOCK_NEVER);
     finish_serially(p);
@@ -160,6 +162,7 @@ static void forget(struct pool *p)
 {
     pool_strike_off(p);
     pool_let_go(p);
+    free(p->sched.spun);
     free(p);
 }
 
@@ -218,8 +221,7 @@ static void watch_handles(struct pool *p)
             j->unattended = 1;
             p->sched.unattended++;
         }
-        if (j->news && !j->told)
-            news_set(&p->news, &j->has_news, 1);
+        job_tell(j);
     }
 }
 

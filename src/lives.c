@@ -231,6 +231,12 @@ int crew_mind(struct crew *c, int64_t now)
     return 1;
 }
 
+void crew_listen(struct crew *c)
+{
+    if (c->nursery && c->polls[CREW_POLL_NURSERY].fd >= 0)
+        c->polls[CREW_POLL_NURSERY].events = nursery_events(c->nursery);
+}
+
 int64_t crew_deadline(const struct crew *c)
 {
     return c->look_at;

@@ -17,6 +17,7 @@ struct pool {
     _Atomic int    watched;         /* somebody has asked for it */
     unsigned       forks;           /* forks_count when it was made */
     unsigned       callers;         /* threads inside a call; under the lock */
+    unsigned       joining;         /* those of them that wait in pool_join for a serial pool's end: not for one another */
     struct job    *handles;         /* iterators and asynchronous jobs not freed */
     int            closing;         /* pool_close or pool_terminate was called */
     int            destroying;      /* pool_destroy was, */

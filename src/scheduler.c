@@ -115,6 +115,8 @@ static int mind(struct sched *s)
     sched_break_off(s);
     if (s->judge_at <= now)
         done |= sched_judge(s, now);
+    if (s->lapsed)
+        done |= sched_sweep(s);
     s->rounds = 0;
     return done;
 }
@@ -135,6 +137,7 @@ static void listen(struct sched *s, int64_t deadline)
     int64_t due = crew_deadline(&s->crew);
     nfds_t count = s->crew.slots + CREW_POLL_WORKERS;
     due = due < s->judge_at ? due : s->judge_at;
+    crew_listen(&s->crew);
     s->asleep_until = due < deadline ? due : deadline;
     pthread_mutex_unlock(&s->lock);
     int n = poll(s->crew.polls, count, clock_poll_ms(s->asleep_until));

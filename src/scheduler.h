@@ -28,6 +28,7 @@ struct sched {
     _Atomic int     poked;              /* and should look around */
     int             wake[2];            /* pipe that wakes it */
     struct spin     spin;
+    int             lapsed;             /* an item ended for want of memory where its job could not be: to be swept up */
     int             deserted;           /* a generator was not pulled since there was no worker */
     size_t          next_hand;          /* where handing out begins: the one that was served last */
     unsigned        rounds;             /* since the nursery was last asked */
@@ -71,6 +72,7 @@ int sched_pull(struct sched *sched, struct job *job);       /* job: NULL, or one
 int sched_take(struct sched *sched);
 int sched_bury_dead(struct sched *sched);
 int sched_judge(struct sched *sched, int64_t now);          /* kills what has run for too long */
+int sched_sweep(struct sched *sched);                       /* ends jobs that are over */
 void sched_break_off(struct sched *sched);                  /* where the crew is broken: ends all */
 
 /* All that a worker has to tell by now. Nonzero: there was something. */

@@ -4,6 +4,8 @@
 
 #include "job.h"
 
+#include <pthread.h>
+
 struct serial;
 
 /* Runs the initializer in the calling thread. 0, or an errno with the reason said; *serial is NULL then. */
@@ -12,8 +14,9 @@ void serial_finish(struct serial *serial);      /* runs the finalizer, if it has
 void serial_abandon(struct serial *serial);     /* it will not run */
 void serial_close(struct serial *serial);
 
-/* Runs the next item of the job and settles it. Nonzero: there was one. Called with no lock; items of one pool exclude each other. */
-int  serial_run_next(struct serial *serial, struct job *job);
+/* Runs the next item of the job and settles it. Nonzero: there was one. Called with the pool's lock, which is given
+ * up while functions of the user's run; items of one pool exclude each other. */
+int  serial_run_next(struct serial *serial, struct job *job, pthread_mutex_t *lock);
 
 /* Is this thread inside a task of that pool? */
 int  serial_inside(const struct serial *serial);

@@ -120,10 +120,7 @@ int submit_run_serially(struct pool *pool, struct job *job)
     struct sched *s = &pool->sched;
     if (s->closed)
         job_cut(job, s->closed, 1);     /* what is left when the pool is destroyed is not run */
-    pthread_mutex_unlock(&s->lock);
-    int there = serial_run_next(pool->serial, job);
-    pthread_mutex_lock(&s->lock);
-    return there;
+    return serial_run_next(pool->serial, job, &s->lock);
 }
 
 void submit_start(struct pool *pool, struct job *job)

@@ -247,13 +247,15 @@ static void do_item(struct worker *w, uint32_t position)
 {
     find_span(w, position);
     w->position = position;
-    if (w->call->timed)
+    w->timed = w->call->timed != 0;
+    if (w->timed)
         note_start(w, position);
     task_begin(&w->run);
     int code = run_item(w, position);
     if (forks_count != w->forks)
         leave(0);               /* a child that the task forked came back here: it is no worker */
     worker_publish(w, code);
+    w->timed = 0;
     if (w->item) {
         free(w->item);
         w->item = NULL;

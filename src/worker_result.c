@@ -45,7 +45,7 @@ static void sleep_once(struct worker *w)
         worker_damaged();
 }
 
-void worker_wait(struct worker *w, worker_news *news)
+static void wait_until(struct worker *w, worker_news *news)
 {
     struct desk *desk = w->channel.desk;
     if (channel_must_wake_caller_now(desk))
@@ -63,6 +63,16 @@ void worker_wait(struct worker *w, worker_news *news)
             sleep_once(w);
         atomic_store(&desk->worker_state, CHANNEL_AWAKE);
     }
+}
+
+/* What an item waits for the caller does not count as its running. */
+void worker_wait(struct worker *w, worker_news *news)
+{
+    _Atomic uint64_t *started = &w->channel.desk->started_at;
+    int64_t before = w->timed ? clock_now() : 0;
+    wait_until(w, news);
+    if (w->timed)
+        atomic_store(started, atomic_load(started) + (uint64_t)(clock_now() - before));
 }
 
 int worker_news_claim(struct worker *w)

@@ -47,7 +47,8 @@ struct worker {
     void           *item;               /* a streamed item's own memory */
     uint64_t        item_read;          /* bytes ever read from the item stream */
 
-    uint32_t        position;           /* of the item that runs */
+    uint32_t        position;           /* of the item that runs, */
+    int             timed;              /*   and it has a time limit */
     uint64_t        result_tail;        /* of the result ring, padding included */
     size_t          need;               /* payload bytes that wait for room in the result ring */
     uint64_t        result_written;     /* bytes ever written to the result stream */

@@ -1,4 +1,4 @@
-/* What asynchronous calls, time limits and recycling cost, with 2 workers: no peer has the same, so these stand alone. Prints a line each. */
+/* What asynchronous calls, time limits and recycling cost, with 2 workers: no peer has the same, so these stand alone. Prints lines. */
 #define _GNU_SOURCE
 #include <forkpool.h>
 

@@ -5,8 +5,10 @@
  *
  * Each run is a process of its own with the interposer SO loaded and a mark in its environment, which all that it forks inherit: by
  * that the driver finds what was left behind. A run makes a pool of 2 workers and each kind of call, one crash among them, and checks
- * what it was told. With a call failing, nothing may hang, leak, be lost, be run twice or be wrong: whatever did not end
- * well was reported, with words. Without one, all must be well.
+ * what it was told. The side "later" is another kind of run, of what is beyond the core: the pool is there already, and the host's
+ * calls fail from then on, in asynchronous calls, callbacks, time limits, retries, resizing, pool_fd, close and join. With a call
+ * failing, nothing may hang, leak, be lost, be run twice or be wrong: whatever did not end well was reported, with words. Without
+ * one, all must be well.
  *
  * Exit status of a run: 0: as it should be, and a call failed; 3: as it should be, no call failed (there are no more such
  * calls); 1: not as it should be, and stdout says what. */
@@ -113,7 +115,7 @@ static void wrong(const char *format, ...)
 
 /* How often each item of each call was started: in memory that host and workers share. */
 static atomic_int (*starts)[ITEMS];
-enum { CALL_MAP, CALL_IMAP, CALL_APPLY, CALL_CRASH, CALL_LIST, CALL_AFTER, CALLS };
+enum { CALL_MAP, CALL_IMAP, CALL_APPLY, CALL_CRASH, CALL_LIST, CALL_AFTER, CALL_JOB, CALL_DETACHED, CALL_RETRIED, CALLS };
 
 static int strict;                      /* no call fails: everything has to go well */
 static int long_mode;                   /* each n; and with a result larger than a lane slot, which takes most of a run's time */
@@ -391,6 +393,156 @@ static void do_all(void)
     pool_destroy(pool);
 }
 
+/* ---- What is beyond the core: with the pool already there */
+
+enum { SIDE_LATER = SIDE_COUNT, SIDES };        /* the host's side, in this kind of run */
+enum { JOB_ITEMS = 30, RETRIED = 12, FLAKY = 3 };
+
+static int flaky(struct pool_task *task)
+{
+    tick(task);
+    if (task->index == FLAKY && atomic_load(&starts[CALL_RETRIED][FLAKY]) == 1)
+        raise(SIGKILL);
+    return pool_return(task, task->in, task->in_size);
+}
+
+static int hang(struct pool_task *task)
+{
+    while (pause())                     /* it always returns -1 */
+        ;
+    return pool_return(task, NULL, 0);
+}
+
+static atomic_int called, freed;        /* callbacks that ran */
+
+static void count_call(struct pool_job *job, void *arg)
+{
+    (void)arg;
+    if (pool_job_status(job) == POOL_PENDING)
+        wrong("callback: its job is pending");
+    atomic_fetch_add(&called, 1);
+}
+
+static void free_own(struct pool_job *job, void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&freed, 1);
+    pool_job_free(job);
+}
+
+/* A call that was refused, or a descriptor that could not be had. */
+static void check_refusal(const char *where)
+{
+    if (!errno || strict)
+        wrong("%s: refused without errno, or without need: %s", where, pool_error());
+    check_words(where);
+}
+
+static void check_job(struct pool_job *job)
+{
+    enum pool_status status = pool_job_wait(job, -1);
+    check_status("job", status);
+    if (atomic_load(&called) != 1)
+        wrong("job: its callback ran %d times before the wait was over", atomic_load(&called));
+    const struct pool_results *list = pool_job_results(job);
+    int whole = pool_results_count(list) == JOB_ITEMS && status != POOL_NO_MEMORY;
+    if (!list || (!whole && (strict || status == POOL_OK)))
+        wrong("job: %zu results", pool_results_count(list));
+    for (size_t i = 0; i < pool_results_count(list); i++) {
+        const struct pool_result *r = pool_results_at(list, i);
+        if (whole)                      /* else an item may have ended for which there was no memory */
+            check_result("job", CALL_JOB, r);
+        if (!r->status && *(const long *)r->data != as_square(i))
+            wrong("job: item %zu is %ld", i, *(const long *)r->data);
+    }
+    pool_job_free(job);
+}
+
+/* One crash: the item is OK at its second start, or not where something failed. */
+static void do_retried(struct pool *pool)
+{
+    static struct cursor cursor;
+    cursor.next = STREAMED - RETRIED;
+    int call = CALL_RETRIED;
+    struct pool_call options = {.common = &call, .common_size = sizeof call, .retries = 1, .timeout = 60};
+    struct pool_iter *iter = pool_imap(pool, flaky, pool_generator(generate, &cursor), &options);
+    if (!iter) {
+        check_refusal("retried");
+        return;
+    }
+    size_t count = 0, ok = 0;
+    for (const struct pool_result *r; (r = pool_next(iter)); count++) {
+        int n = atomic_load(&starts[CALL_RETRIED][r->index]);
+        const unsigned char *data = r->data;
+        size_t size = size_of((r->index + STREAMED - RETRIED) % 8);
+        if (n > 1 + (r->index == FLAKY))
+            wrong("retried: item %zu was started %d times", r->index, n);
+        if (r->status && (strict || (!r->message[0] && r->status != POOL_FAILED)))
+            wrong("retried: item %zu: %s: %s", r->index, pool_status_text(r->status), r->message);
+        if (!r->status && (r->size != size || (size && data[size - 1] != r->index + STREAMED - RETRIED + 1)))
+            wrong("retried: item %zu has a wrong result", r->index);
+        if (!r->status && r->tries != (r->index == FLAKY ? 2 : 1))
+            wrong("retried: item %zu has %u tries", r->index, r->tries);
+        ok += !r->status;
+    }
+    enum pool_status status = pool_iter_status(iter);
+    if (status == POOL_PENDING || (status == POOL_OK && count != RETRIED) || (strict && ok != RETRIED))
+        wrong("retried: %zu results, %zu of them OK, and it is %s", count, ok, pool_status_text(status));
+    pool_iter_free(iter);
+}
+
+static void do_time_limit(struct pool *pool)
+{
+    enum pool_status status = pool_apply(pool, hang, NULL, 0, NULL, 0, &(struct pool_call){.timeout = 0.02});
+    if (status != POOL_TIMED_OUT)
+        check_status("time limit", status);
+    if (status == POOL_OK)
+        wrong("time limit: it is OK");
+    check_words("time limit");
+}
+
+static void do_resize(struct pool *pool, unsigned workers)
+{
+    check_status("resize", pool_resize(pool, workers));
+    if (pool_size(pool) != workers && strict)
+        wrong("resize: it has %u workers", pool_size(pool));
+}
+
+static void do_later(struct pool *pool)
+{
+    static long in[JOB_ITEMS];
+    static unsigned char item[20000];
+    int call = CALL_JOB, detached = CALL_DETACHED;
+    for (long i = 0; i < JOB_ITEMS; i++)
+        in[i] = i;
+    struct pool_call options = {.common = &call, .common_size = sizeof call, .done = count_call};
+    struct pool_call loose = {.common = &detached, .common_size = sizeof detached, .done = free_own};
+    errno = 0;
+    struct pool_job *job = pool_map_async(pool, square, pool_array(in, JOB_ITEMS, sizeof *in), &options);
+    if (!job)
+        check_refusal("map_async");
+    errno = 0;
+    struct pool_job *alone = pool_apply_async(pool, echo, item, sizeof item, &loose);
+    if (!alone)
+        check_refusal("apply_async");
+    errno = 0;
+    if (pool_fd(pool) < 0)
+        check_refusal("pool_fd");
+    do_resize(pool, 3);
+    do_retried(pool);
+    do_time_limit(pool);
+    if (job)
+        check_job(job);
+    do_resize(pool, 1);
+    do_map(pool, "map after all that", CALL_AFTER);
+    pool_close(pool);
+    enum pool_status status = pool_join(pool, -1);
+    if (status != POOL_OK)
+        wrong("join: %s: %s", pool_status_text(status), pool_error());
+    if (atomic_load(&called) != (job != NULL) || atomic_load(&freed) != (alone != NULL))
+        wrong("callbacks ran %d and %d times", atomic_load(&called), atomic_load(&freed));
+}
+
 /* ---- What a run must leave as it was */
 
 static int count_fds(void)
@@ -421,11 +573,25 @@ static int run_one(const char *kind, int side, long first, long last, int error)
     long_mode = getenv(LONG) != NULL;
     run_pid = getpid();
     int fds = count_fds();
-    struct failcalls_balance b;
-    struct failcalls_order order = {kind, side, first, last, error};
+    struct failcalls_balance b, before = {0, 0};
+    struct failcalls_order order = {kind, side == SIDE_LATER ? SIDE_HOST : side, first, last, error}, none = {"none", SIDE_HOST, 1, 0, 0};
+    struct pool *pool = NULL;
+    if (side == SIDE_LATER) {
+        arm.arm(&none);                 /* balances count from here */
+        pool = pool_create(&(struct pool_options){.workers = 2, .max_workers = 3, .no_spin = 1, .close_fds = 1});
+        balance.balance(&before);
+    }
     arm.arm(&order);
-    do_all();
+    if (pool)
+        do_later(pool);
+    else if (side == SIDE_LATER)
+        wrong("create: %s", pool_error());
+    else
+        do_all();
+    pool_destroy(pool);
     balance.balance(&b);
+    b.blocks += before.blocks;
+    b.mapped += before.mapped;
     long failed = disarm.disarm();
     if (count_fds() != fds)
         wrong("%d descriptors before, %d after", fds, count_fds());
@@ -448,7 +614,7 @@ static int run_one(const char *kind, int side, long first, long last, int error)
 /* ======== The driver */
 
 static const char *interposer, *self;
-static const char *const side_names[] = {"host", "nursery", "worker"};
+static const char *const side_names[] = {"host", "nursery", "worker", "later"};
 
 #define E(error) {error, #error}
 static const struct error_name { int error; const char *name; } error_names[] = {
@@ -562,6 +728,7 @@ static const struct plan {
 #define H (1u << SIDE_HOST)
 #define N (1u << SIDE_NURSERY)
 #define W (1u << SIDE_WORKER)
+#define L (1u << SIDE_LATER)
     {"fork", H | N, 1, {EAGAIN, ENOMEM}},
     {"mmap", H, 1, {ENOMEM}},
     {"munmap", W, 1, {ENOMEM}},
@@ -590,9 +757,19 @@ static const struct plan {
     {"posix_memalign", H | W, 1, {ENOMEM}},
     {"pidfd_open", H | N, 1, {ENOSYS, EPERM, EMFILE, ENFILE, ENOMEM}},
     {"close_range", N | W, 1, {ENOSYS, EPERM}},
-    {"pthread_create", H, 1, {EAGAIN}},
+    {"pthread_create", L, 1, {EAGAIN}},
     {"pthread_mutex_init", H, 1, {ENOMEM, EAGAIN}},
-    {"pthread_cond_init", H, 1, {ENOMEM, EAGAIN}},
+    {"pthread_cond_init", H | L, 1, {ENOMEM, EAGAIN}},
+    {"pipe2", L, 1, {EMFILE}},
+    {"fcntl", L, 1, {EMFILE}},
+    {"sendmsg", L, 0, {EAGAIN, ENOBUFS}},
+    {"recvmsg", L, 0, {EAGAIN}},
+    {"poll", L, 0, {EINTR, ENOMEM}},
+    {"read", L, 0, {EINTR, EAGAIN}},
+    {"write", L, 0, {EINTR, ENOMEM}},
+    {"malloc", L, 1, {ENOMEM}},
+    {"calloc", L, 1, {ENOMEM}},
+    {"realloc", L, 1, {ENOMEM}},
 };
 
 static struct tally { atomic_long units, runs, bad; } *tally;       /* shared by the drivers, of which there is one for each CPU */
@@ -634,10 +811,10 @@ static void drive_kind(const struct plan *plan, int side)
 /* Takes kinds and sides until all are taken. */
 static void drive_units(void)
 {
-    enum { UNITS = sizeof plans / sizeof *plans * SIDE_COUNT };
+    enum { UNITS = sizeof plans / sizeof *plans * SIDES };
     for (long unit; (unit = atomic_fetch_add(&tally->units, 1)) < UNITS;) {
-        const struct plan *plan = &plans[unit / SIDE_COUNT];
-        int side = (int)(unit % SIDE_COUNT);
+        const struct plan *plan = &plans[unit / SIDES];
+        int side = (int)(unit % SIDES);
         if (plan->sides & 1u << side)
             drive_kind(plan, side);
     }
@@ -650,8 +827,10 @@ static int drive_all(void)
     tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (tally == MAP_FAILED)
         return 2;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         tally->bad += launch("none", SIDE_HOST, 1, 0, 0) != UNTOUCHED;
+        tally->bad += launch("none", SIDE_LATER, 1, 0, 0) != UNTOUCHED;
+    }
     printf("%s untouched\n", tally->bad ? "FAIL" : "ok");
     fflush(stdout);
     for (long i = 1; i < cpus && i < 16; i++) {
@@ -688,7 +867,7 @@ int main(int count, char **words)
 {
     static char path[4096];
     if (count == 7 && strcmp(words[1], "--one") == 0)
-        return run_one(words[2], number_of(side_names, SIDE_COUNT, words[3]), atol(words[4]), atol(words[5]), error_of(words[6]));
+        return run_one(words[2], number_of(side_names, SIDES, words[3]), atol(words[4]), atol(words[5]), error_of(words[6]));
     if (count < 2) {
         fprintf(stderr, "usage: subject INTERPOSER [--long] [KIND SIDE FIRST LAST ERROR]\n");
         return 2;
@@ -704,7 +883,7 @@ int main(int count, char **words)
     }
     if (count == 7) {
         setenv("FAILCALLS_SHOW", "1", 1);
-        int r = launch(words[2], number_of(side_names, SIDE_COUNT, words[3]), atol(words[4]), atol(words[5]), error_of(words[6]));
+        int r = launch(words[2], number_of(side_names, SIDES, words[3]), atol(words[4]), atol(words[5]), error_of(words[6]));
         printf("%s\n", r == WRONG ? "FAIL" : r == STRUCK ? "ok" : "ok, no call failed");
         return r == WRONG;
     }
