@@ -49,6 +49,16 @@ static int stay(struct pool_task *task)
     return 0;
 }
 
+static double best_of(double (*run)(struct pool *), struct pool *pool)
+{
+    double best = run(pool);
+    for (int i = 0; i < 4; i++) {
+        double value = run(pool);
+        best = value < best ? value : best;
+    }
+    return best;
+}
+
 static double sync_trips(struct pool *pool)
 {
     char in[8] = "1234567", out[8];
@@ -120,10 +130,9 @@ int main(void)
     double *noted = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct pool *pool = pool_create(&(struct pool_options){.workers = 2});
     need(pool && noted != MAP_FAILED);
-    double sync = sync_trips(pool), async = async_trips(pool);
-    printf("%-44s %.2f us\n", "8-byte round trip, pool_apply", sync);
-    printf("%-44s %.2f us\n", "8-byte round trip, pool_apply_async and wait", async);
-    printf("%-44s %.2f us each\n", "10,000 asynchronous calls in flight", in_flight(pool));
+    printf("%-44s %.2f us\n", "8-byte round trip, pool_apply", best_of(sync_trips, pool));
+    printf("%-44s %.2f us\n", "8-byte round trip, pool_apply_async and wait", best_of(async_trips, pool));
+    printf("%-44s %.2f us each\n", "10,000 asynchronous calls in flight", best_of(in_flight, pool));
     lateness(pool, noted);
     pool_destroy(pool);
     double all = work_with(0), recycled = work_with(100);
