@@ -1,4 +1,4 @@
-/* A pool's course: resized, closed, joined, terminated, destroyed; and its descriptor for event loops.
+/* A pool's course: made, resized, closed, joined, terminated, destroyed; and its descriptor for event loops.
  *
  * Runs in the host, in any thread, but for what waits, which callbacks must not. Closing stops new calls; the crew leaves in order when
  * the last job has ended, which may be at once. Terminating cuts all jobs off and has the crew killed, and waits for nothing: whoever
@@ -17,9 +17,115 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { WORKERS_MOST = 4096 };
 #define GRACE 1.0                       /* seconds for what runs when a pool is destroyed */
 
 static const char destroyed[] = "the pool was destroyed";
+
+/* ---- Making */
+
+static unsigned workers_wanted(const struct pool_options *o)
+{
+    return o->serial ? 1 : o->workers ? o->workers : pool_cpu_count();
+}
+
+static int check_options(const struct pool_options *o)
+{
+    for (size_t i = 0; i < sizeof o->reserved / sizeof *o->reserved; i++) {
+        if (o->reserved[i]) {
+            status_say(POOL_INVALID, "pool_options.reserved must be zero: initialize the struct with {0}");
+            return EINVAL;
+        }
+    }
+    if (isnan(o->init_timeout) || o->init_timeout < 0 || isnan(o->cpu_limit) || o->cpu_limit < 0) {
+        status_say(POOL_INVALID, "a time limit in pool_options must not be negative or NaN; 0 means no limit");
+        return EINVAL;
+    }
+    if (o->serial)
+        return 0;                       /* it overrides whatever speaks of processes */
+    if (o->pass_fds_count && !o->pass_fds) {
+        status_say(POOL_INVALID, "pool_options.pass_fds is NULL but pass_fds_count is %zu", o->pass_fds_count);
+        return EINVAL;
+    }
+    if (o->workers > WORKERS_MOST) {
+        status_say(POOL_INVALID, "a pool has at most %d workers; %u were asked for", WORKERS_MOST, o->workers);
+        return EINVAL;
+    }
+    if (o->max_workers > WORKERS_MOST || (o->max_workers && o->max_workers < workers_wanted(o))) {
+        status_say(POOL_INVALID, "pool_options.max_workers is %u: it is to be 0, or from workers (%u) to %d", o->max_workers,
+                   workers_wanted(o), WORKERS_MOST);
+        return EINVAL;
+    }
+    return 0;
+}
+
+static int crew_is_there(void *pool)
+{
+    const struct crew *crew = &((struct pool *)pool)->sched.crew;
+    return crew->broken || crew->hands_count == crew->size;
+}
+
+static int start_crew(struct pool *p, const struct pool_options *o, unsigned workers)
+{
+    struct sched *s = &p->sched;
+    char text[100];
+    int r = crew_open(&s->crew, o, workers, s->wake[0], pool_settle_in);
+    if (r) {
+        status_say(POOL_FAILED, "the pool's processes could not be started: %s", status_errno(r, text, sizeof text));
+        return r;
+    }
+    pthread_mutex_lock(&s->lock);
+    sched_wait(s, crew_is_there, p, &s->waiter, NULL, CLOCK_NEVER);
+    r = s->crew.broken;
+    pthread_mutex_unlock(&s->lock);
+    if (!r)
+        return 0;
+    status_say(POOL_FAILED, "%s", s->crew.why);
+    s->crew.leaving = 1;
+    crew_close(&s->crew, clock_deadline(POOL_KILL_TIME));
+    sched_bury_all(s);
+    crew_unmap(&s->crew);
+    return r;
+}
+
+static int make(struct pool *p, const struct pool_options *o)
+{
+    unsigned workers = workers_wanted(o), slots = 2 * (o->max_workers > workers ? o->max_workers : workers);
+    int r = forks_watch();
+    p->forks = forks_count;
+    p->helper.sched = &p->sched;
+    p->news.ends[0] = p->news.ends[1] = -1;
+    if (!r)
+        r = sched_init(&p->sched, slots, o->no_spin != 0 || o->serial);
+    if (r) {
+        char text[100];
+        status_say(POOL_FAILED, "a pool could not be made: %s", status_errno(r, text, sizeof text));
+        return r;
+    }
+    return o->serial ? serial_open(&p->serial, o) : start_crew(p, o, workers);
+}
+
+struct pool *pool_create(const struct pool_options *options)
+{
+    static const struct pool_options defaults;
+    const struct pool_options *o = options ? options : &defaults;
+    status_clear();
+    struct pool *p = NULL;
+    int r = check_options(o);
+    if (!r && !(p = calloc(1, sizeof *p))) {
+        status_say(POOL_NO_MEMORY, "no memory for a pool");
+        r = ENOMEM;
+    }
+    if (!r && (r = make(p, o)))
+        sched_fini(&p->sched);
+    if (r) {
+        free(p);
+        errno = r;
+        return NULL;
+    }
+    pool_enlist(p);
+    return p;
+}
 
 /* May this thread have the pool's course changed? Says so, where not. */
 static int refuse(const struct pool *p)

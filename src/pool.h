@@ -48,7 +48,11 @@ void pool_unlock(struct pool *pool);
 /* In a child of the host, or a nursery: closes and unmaps what was inherited of it, all but the struct. */
 void pool_let_go(struct pool *pool);
 
-/* It is no longer among this process's pools. */
+/* It is among this process's pools from now on; no longer. */
+void pool_enlist(struct pool *pool);
 void pool_strike_off(struct pool *pool);
+
+/* In a new nursery, whose plan it is: lets go of what it inherited of all pools, but for the channels of its own. */
+void pool_settle_in(void *plan);
 
 #endif

@@ -1,7 +1,9 @@
 /* Asynchronous calls: a job is asked, waited for, read, cancelled and freed in every order, by any thread, and ends as its call would have.
  *
  * Tasks wait at the ledger's gate where the test has to do something before they end. Where a test needs a thread to be inside a wait,
- * it asks the pool's own count of callers for it. Most pools have one or two workers, so that it is known what has not started. */
+ * it asks the pool's own count of callers for it. Most pools have one or two workers, so that it is known what has not started.
+ *
+ * ctest: label memcheck */
 #define _GNU_SOURCE
 #include "child.h"
 #include "clock.h"

@@ -1,7 +1,9 @@
 /* Callbacks of asynchronous calls: each fires exactly once, when its job has ended, on a thread of the pool's, with no lock held.
  *
  * Callbacks note what they see; it is looked at by the test's own thread once a wait, a join or the end of the pool has made sure that
- * they have returned. A slow callback is one that reads from a pipe of the test: it takes as long as the test likes. */
+ * they have returned. A slow callback is one that reads from a pipe of the test: it takes as long as the test likes.
+ *
+ * ctest: label memcheck */
 #define _GNU_SOURCE
 #include "child.h"
 #include "ledger.h"

@@ -3,7 +3,9 @@
  *
  * The loop here is epoll on that one descriptor, level-triggered. When it is readable, each handle is asked with 0 seconds until it has
  * nothing more; no call blocks. A piece of news that is lost is an epoll_wait that meets its deadline; one that is stuck is a
- * descriptor that is readable after everything was taken. Tasks wait at steps: item i goes on when the ledger's gate is above i. */
+ * descriptor that is readable after everything was taken. Tasks wait at steps: item i goes on when the ledger's gate is above i.
+ *
+ * ctest: label memcheck */
 #define _GNU_SOURCE
 #include "child.h"
 #include "ledger.h"

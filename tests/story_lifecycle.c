@@ -4,7 +4,8 @@
  * Orders are tried exhaustively: all sequences of close, join, terminate and apply up to a length, then destroy, against a model of three
  * flags. For calls beside, a thread is in each kind of call while the pool's end comes from here.
  *
- * ctest: timeout 120 */
+ * ctest: timeout 120
+ * ctest: label memcheck */
 #define _GNU_SOURCE
 #include "ledger.h"
 

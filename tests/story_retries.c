@@ -1,7 +1,9 @@
 /* Retries: an item whose worker crashed is started again, on another worker where one is free, with the same bytes and index, up to so many
  * times; what crashes every time is told under its own index, and the rest completes. What failed or timed out is not started again.
  *
- * How often an item was started stands in the ledger, which outlives the workers. */
+ * How often an item was started stands in the ledger, which outlives the workers.
+ *
+ * ctest: label memcheck */
 #define _GNU_SOURCE
 #include "ledger.h"
 
