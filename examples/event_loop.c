@@ -131,14 +131,14 @@ static void take_answers(struct host *host)
 
 static void loop(struct host *host, int readable)
 {
-    while (!host->input_ended || host->open) {
+    while (!host->input_ended || host->first) {
         int input = host->input_ended || host->open >= PLENTY ? -1 : STDIN_FILENO;      /* poll passes over -1 */
         struct pollfd fds[] = {{.fd = input, .events = POLLIN}, {.fd = readable, .events = POLLIN}};
         if (poll(fds, 2, -1) < 0) {
             if (errno == EINTR)
                 continue;
-            complain(host, strerror(errno));
-            return;
+            perror("event_loop");
+            exit(1);                    /* the pool ends with us */
         }
         if (fds[0].revents)
             read_numbers(host);

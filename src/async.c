@@ -137,16 +137,17 @@ static struct pool_job *call_async(struct pool *p, pool_fn *fn, struct pool_item
     errno = 0;
     status = j ? prepare(p, j, fn, items, call) : status_say(POOL_NO_MEMORY, "no memory for a call");
     int error = errno ? errno : submit_errno(status);
-    if (!status) {
+    if (j && !status) {
         j->job.own_item = own_item;
     } else {
         free(own_item);
         free(j);
+        j = NULL;
     }
     pool_leave(p);
-    if (status)
+    if (!j)
         errno = error;
-    return status ? NULL : j;
+    return j;
 }
 
 struct pool_job *pool_map_async(struct pool *p, pool_fn *fn, struct pool_items items, const struct pool_call *call)

@@ -114,7 +114,7 @@ static struct pool_iter *imap(struct pool *pool, int ordered, pool_fn *fn, struc
     struct pool_iter *it = calloc(1, sizeof *it);
     status = it ? prepare(pool, it, ordered, fn, items, call) : status_say(POOL_NO_MEMORY, "no memory for an iterator");
     errno = 0;
-    if (!status)
+    if (it && !status)
         status = start(pool, it);
     int error = errno ? errno : submit_errno(status);
     if (status) {

@@ -125,6 +125,11 @@ int pool_must_not_wait(const struct pool *p)
     return 1;
 }
 
+enum pool_status pool_enter_to_wait(struct pool *p)
+{
+    return p && pool_must_not_wait(p) ? POOL_INVALID : pool_enter(p);
+}
+
 void pool_leave(struct pool *p)
 {
     p->callers--;
@@ -176,8 +181,10 @@ static int ask(const struct pool *pool)
 {
     struct pool *p = (struct pool *)(uintptr_t)pool;
     status_clear();
+    if (!p)
+        status_say(POOL_INVALID, "the pool is NULL");
     if (!p || pool_inherited(p->forks))
-        return !p ? (int)status_say(POOL_INVALID, "the pool is NULL") : POOL_INVALID;
+        return 1;
     pthread_mutex_lock(&p->sched.lock);
     return 0;
 }
@@ -248,8 +255,10 @@ enum pool_status pool_worker_stats(const struct pool *p, unsigned index, struct 
     if (ask(p))
         return POOL_INVALID;
     unsigned most = p->serial ? 1 : p->sched.crew.most;
-    if (stats && index < most)
-        *stats = p->serial ? (struct pool_worker_stats){0} : figures(&p->sched.crew.places[index]);
+    if (stats && index < most && p->serial)
+        *stats = (struct pool_worker_stats){.items = p->sched.tally[POOL_OK] + p->sched.tally[POOL_FAILED]};
+    else if (stats && index < most)
+        *stats = figures(&p->sched.crew.places[index]);
     answer(p);
     return !stats ? status_say(POOL_INVALID, "the place for the figures is NULL")
          : index >= most ? status_say(POOL_INVALID, "the pool never has a worker %u", index) : POOL_OK;

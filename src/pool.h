@@ -30,6 +30,9 @@ struct pool {
 enum pool_status pool_enter(struct pool *pool);
 void             pool_leave(struct pool *pool);
 
+/* The same for calls that wait until they have ended: not in a callback of that pool. */
+enum pool_status pool_enter_to_wait(struct pool *pool);
+
 /* Was this made by a parent of this process? Says so. */
 int pool_inherited(unsigned forks);
 

@@ -163,7 +163,7 @@ static enum pool_status map(struct pool *pool, pool_fn *fn, struct pool_items it
     struct job job = {0};
     status_clear();
     result_note(NULL, "");
-    enum pool_status status = pool && pool_must_not_wait(pool) ? POOL_INVALID : pool_enter(pool);
+    enum pool_status status = pool_enter_to_wait(pool);
     if (status)
         return status;
     status = submit_prepare(pool, &job, JOB_MAP, fn, items, call, SUBMIT_WAITED_FOR);
@@ -204,7 +204,7 @@ struct pool_results *pool_map_results(struct pool *pool, pool_fn *fn, struct poo
 {
     struct job job = {0};
     status_clear();
-    enum pool_status status = pool && pool_must_not_wait(pool) ? POOL_INVALID : pool_enter(pool);
+    enum pool_status status = pool_enter_to_wait(pool);
     if (status) {
         errno = submit_errno(status);
         return NULL;

@@ -1544,11 +1544,9 @@ static void mourn_all(struct bench *b)
         assert_true(e.kind == EVENT_LOST || e.kind == EVENT_LEFT);
         assert_ptr_equal(e.piece.owner, &owner_a);
         end_items(e.piece.index, e.piece.count);
-        if (e.kind == EVENT_LEFT) {
-            for (size_t n = 0; n < e.piece.count; n++)
-                check_bytes((const unsigned char *)e.piece.data + n * e.piece.size, e.piece.index + n, e.piece.size);
-            free(e.piece.owned);
-        }
+        for (size_t n = 0; e.kind == EVENT_LEFT && n < e.piece.count; n++)
+            check_bytes((const unsigned char *)e.piece.data + n * e.piece.size, e.piece.index + n, e.piece.size);
+        free(e.piece.owned);
     }
     assert_null(books_last(&b->books));
     assert_int_equal(b->books.item_slots, 0);
@@ -1734,10 +1732,9 @@ static void mourn_whatever_is_left(struct bench *b)
     while (books_mourn(&b->books, &e)) {
         assert_true(e.kind == EVENT_LOST || e.kind == EVENT_LEFT);
         end_items(e.piece.index, e.piece.count);
-        if (e.kind == EVENT_LEFT) {
+        if (e.kind == EVENT_LEFT)
             touch(e.piece.data, e.piece.count * e.piece.size);
-            free(e.piece.owned);
-        }
+        free(e.piece.owned);
     }
     assert_null(books_last(&b->books));
 }

@@ -100,6 +100,7 @@ static void take(const struct event *e)
     case EVENT_READY:
         return;
     case EVENT_UNREADY:
+    case EVENT_UNFIT:
         touch(e->text, strlen(e->text) + 1);
         return;
     case EVENT_RUN:
@@ -120,6 +121,7 @@ static void take(const struct event *e)
         }
         break;
     case EVENT_LOST:
+        free(e->piece.owned);
         break;
     case EVENT_LEFT:
         touch(e->piece.data, e->piece.data ? e->piece.count * e->piece.size : 0);
