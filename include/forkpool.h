@@ -50,6 +50,7 @@ struct pool;
 struct pool_job;
 struct pool_iter;
 struct pool_results;
+struct pool_progress;
 
 /* How an item, a call or a wait ended. */
 enum pool_status {
@@ -267,7 +268,8 @@ struct pool_call {
                                    Items that FAILED or TIMED_OUT are not started again */
     unsigned    fail_fast;      /* nonzero: the first failure ends the call with its status; what runs is killed, what has
                                    not started is dropped (imap: after delivering the failure) */
-    const char *progress;       /* not honoured yet: must be NULL */
+    const char *progress;       /* not NULL: a progress bar with that label is drawn on stderr while the call runs (an iterator's:
+                                   of what was delivered), as by pool_progress_start; not for asynchronous calls. Python: tqdm */
     void      (*done)(struct pool_job *job, void *arg);   /* asynchronous calls only: see there */
     void       *done_arg;
     uintptr_t   reserved[8];    /* must be 0 */
@@ -379,6 +381,34 @@ POOL_API void pool_job_free(struct pool_job *job);
  * generator is pulled only there. The pool's, closed with it: never read or close it. -1 and errno (ENOTSUP for a serial pool,
  * EMFILE). Python: none. */
 POOL_API int pool_fd(struct pool *pool);
+
+
+/* ---- Progress ------------------------------------------------------------------------------------------------- */
+
+/* A progress bar on stderr for a loop of your own:
+ *
+ *     hashing:  42%|████▏     | 42/100 [00:01<00:01, 39.9 it/s, 3 failed]
+ *
+ * On a terminal it is drawn at its start and then at most ten times a second, several bars one below the other; where stderr is
+ * anything else, or TERM is dumb or missing, once at its end. A bar that has finished keeps its line, above those that still run (16 of
+ * them are seen at most). Blocks need UTF-8 in LC_ALL, LC_CTYPE or LANG, else it is ASCII. Nothing is coloured. Descriptor 2 is written
+ * to directly, past stdio, and only while it is the file that it was at the start.
+ *
+ * label: copied; NULL or "" is none; cut after 255 bytes, and what no terminal shows as a letter is '?'. total: how many there will be;
+ * 0 is unknown: no bar then, but count, time and rate, and so it is once there are more than total.
+ * Returns the bar, which pool_progress_finish frees; or NULL, which the other two take as well: errno ENOMEM, or EINVAL in a worker.
+ * In a child that the host forked an inherited bar is not drawn; it may have bars of its own.
+ * Python: tqdm(desc=label, total=total), which counts an item that failed as any other. */
+POOL_API struct pool_progress *pool_progress_start(const char *label, size_t total);
+
+/* So many more have ended, `failed` of them badly: pool_progress_add(p, 1, r->status != POOL_OK). Cheap enough for every item: two
+ * atomic additions at most, and on a terminal a look at a coarse clock. Any thread, any number of them at once. Never waits for the
+ * terminal, which shows what it has time for. Leaves errno and pool_error() alone. Python: tqdm.update. */
+POOL_API void pool_progress_add(struct pool_progress *progress, size_t done, size_t failed);
+
+/* Draws the last state, which stays, ends the line and frees the bar. Waits up to half a second for a terminal that takes nothing. One
+ * thread, after the last add. NULL is fine. Leaves errno and pool_error() alone. Python: tqdm.close. */
+POOL_API void pool_progress_finish(struct pool_progress *progress);
 
 #ifdef __cplusplus
 }

@@ -97,23 +97,12 @@ static void post(struct sched *s, struct job *j, struct crew_worker *w, struct p
     crew_watch(&s->crew, w);
 }
 
-/* An item that has killed a worker goes to another one, where another one wants it. */
-static int should_go_elsewhere(const struct sched *s, const struct job *j, const struct crew_worker *w)
-{
-    if (source_avoids(&j->source) != w->index + 1)
-        return 0;
-    for (size_t i = 0; i < s->crew.hands_count; i++)
-        if (s->crew.hands[i] != w && wants(j, s->crew.hands[i]))
-            return 1;
-    return 0;
-}
-
 /* Gives one worker what it should have of one job. Nonzero: it got something. */
 static int serve(struct sched *s, struct job *j, struct crew_worker *w)
 {
     struct piece piece;
     size_t size = 0, ready = source_ready(&j->source, &size);
-    if (!ready || should_go_elsewhere(s, j, w))
+    if (!ready)
         return 0;
     size_t most = fill_of(s, j, books_outstanding(&w->books)), room = books_room(&w->books, &j->call, size);
     size_t left = crew_left(&s->crew, w);

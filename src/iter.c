@@ -8,6 +8,7 @@
  * An iterator is its job. Freed before the job has ended, it is abandoned: the scheduler frees it with the last item that runs. */
 #include "clock.h"
 #include "forks.h"
+#include "progress.h"
 #include "status.h"
 #include "submit.h"
 
@@ -26,6 +27,8 @@ struct pool_iter {
     int          busy;                  /* a call on it is under way: a generator must not ask its own iterator */
     int          over;                  /* the end was delivered */
     struct cell *current;               /* the result that the consumer holds */
+    struct pool_progress *bar;          /* or NULL: counts what was delivered, */
+    size_t       delivered, failed;     /*   so much */
     unsigned     credit, credit_full;
     int64_t      turned;                /* when the loop was last turned in passing, */
     int64_t      ticks;                 /*   by the coarse clock, too */
@@ -69,7 +72,7 @@ static void on_end(struct job *job)
     free(job);
 }
 
-static enum pool_status start(struct pool *pool, struct pool_iter *it)
+static enum pool_status start(struct pool *pool, struct pool_iter *it, const struct pool_call *call)
 {
     struct sched *s = &pool->sched;
     struct job *job = &it->job;
@@ -84,6 +87,7 @@ static enum pool_status start(struct pool *pool, struct pool_iter *it)
     it->pool = pool;
     it->forks = pool->forks;
     it->credit_full = 1;
+    it->bar = submit_bar(job, call);
     job->on_end = on_end;
     job->news = &pool->news;
     job->unattended = atomic_load(&pool->watched);
@@ -115,7 +119,7 @@ static struct pool_iter *imap(struct pool *pool, int ordered, pool_fn *fn, struc
     status = it ? prepare(pool, it, ordered, fn, items, call) : status_say(POOL_NO_MEMORY, "no memory for an iterator");
     errno = 0;
     if (it && !status)
-        status = start(pool, it);
+        status = start(pool, it, call);
     int error = errno ? errno : submit_errno(status);
     if (status) {
         free(it);
@@ -233,6 +237,22 @@ static struct cell *run_serially(struct pool_iter *it)
     return cell;
 }
 
+static void show_progress(struct pool_iter *it, const struct pool_result *result)
+{
+    it->delivered += result != NULL;
+    it->failed += result && result->status;
+    progress_show(it->bar, it->delivered, it->failed);
+    if (result)
+        return;
+    pthread_mutex_lock(&it->pool->sched.lock);
+    int ended = it->over || it->job.ended;
+    pthread_mutex_unlock(&it->pool->sched.lock);
+    if (!ended)
+        return;
+    pool_progress_finish(it->bar);
+    it->bar = NULL;
+}
+
 /* Is there something new for whoever watches pool_fd? */
 static void update_news(struct pool_iter *it, int got)
 {
@@ -264,6 +284,8 @@ const struct pool_result *pool_next_timeout(struct pool_iter *it, double seconds
     }
     it->busy = 0;
     const struct pool_result *result = cell ? deliver(it, cell) : NULL;
+    if (it->bar)
+        show_progress(it, result);
     if (watched || !result)             /* an end that was told is no news for a descriptor that is made later, either */
         update_news(it, result != NULL);
     return result;
@@ -323,6 +345,7 @@ void pool_iter_free(struct pool_iter *it)
         return;
     struct pool *pool = it->pool;
     let_go(it);
+    pool_progress_finish(it->bar);
     pthread_mutex_lock(&pool->sched.lock);
     empty(it);
     pool_handle_leave(pool, &it->job);

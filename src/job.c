@@ -84,6 +84,7 @@ static void ended(struct job *j, size_t count, size_t size)
 {
     j->outstanding -= count;
     j->bytes -= count * size;
+    j->ended_items += count;
 }
 
 /* ---- Ends */
@@ -140,6 +141,7 @@ static void note_failure(struct job *j, const struct ending *e)
 static void fail(struct job *j, const struct ending *e)
 {
     j->tally[e->status == POOL_BROKEN ? POOL_CANCELLED : e->status]++;
+    j->failed_items++;
     note_failure(j, e);
     if (j->fail_fast && e->status != POOL_CANCELLED && e->status != POOL_BROKEN)
         job_cut(j, e->status, 1);

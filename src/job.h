@@ -36,6 +36,7 @@ struct job {
     uint64_t              *tally;               /* the pool's count of items by status */
 
     size_t                 outstanding;         /* items handed over and not ended */
+    size_t                 ended_items, failed_items;   /* so far, for a progress bar */
     size_t                 depth;               /* items that should wait at a worker: learned */
     size_t                 bytes;               /* of items outstanding */
     size_t                 result_size;         /* typical size of a result: learned */

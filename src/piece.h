@@ -35,7 +35,6 @@ struct piece {
     void       *owned;                  /* heap memory that holds data and goes with it; NULL: it is somebody else's */
     int         source_keeps;           /* the owner can find the data again by the index */
     unsigned    tries;                  /* starts so far */
-    unsigned    avoid;                  /* index of the worker that died of it, plus one; 0: none */
 };
 
 #endif

@@ -238,7 +238,7 @@ int sched_wait(struct sched *s, sched_is_ready *ready, void *arg, struct waiter 
         int pulled = sched_pull(s, puller);
         if (ready(arg))
             break;
-        if (!pulled && deadline != CLOCK_NEVER && clock_now() >= deadline)
+        if (deadline != CLOCK_NEVER && clock_now() >= deadline)
             break;
         if (s->turning) {
             if (!pulled && !sched_hand_out(s))        /* whoever turns may be asleep: new work is handed out by its bringer */

@@ -162,7 +162,6 @@ static int try_again(struct sched *s, struct crew_worker *w, struct piece *piece
     int lost = !piece->owned && piece->size && !piece->source_keeps;
     if (w->verdict != POOL_CRASHED || piece->tries > j->retries || j->cut || piece->count > 1 || lost)
         return 0;
-    piece->avoid = w->index + 1;
     s->retried++;
     sched_give_back(s, piece);
     return 1;

@@ -138,11 +138,6 @@ size_t source_ready(const struct source *s, size_t *item_size)
     return s->count - s->next;
 }
 
-unsigned source_avoids(const struct source *s)
-{
-    return s->returned_count ? s->returned[s->returned_count - 1].avoid : 0;
-}
-
 /* The data of items that the caller keeps. */
 static const void *kept(const struct source *s, size_t index)
 {

@@ -30,9 +30,6 @@ void source_fini(struct source *source);
 /* The next items that are there to be handed over: how many in one piece (0: none now) and the size of each. */
 size_t source_ready(const struct source *source, size_t *item_size);
 
-/* The index, plus one, of the worker that the next of them should rather not go to; 0: none. */
-unsigned source_avoids(const struct source *source);
-
 /* Takes up to `most` of them; *piece is without owner. */
 void source_take(struct source *source, size_t most, struct piece *piece);
 

@@ -4,6 +4,7 @@
  * Mistakes are told before anything is handed out, each in one sentence that says what to change. */
 #include "submit.h"
 
+#include "progress.h"
 #include "result.h"
 #include "status.h"
 
@@ -27,8 +28,8 @@ static enum pool_status check_call(const struct pool *pool, const struct pool_ca
         return status_say(POOL_INVALID, "pool_call.timeout must not be negative or NaN");
     if (pool->serial && call->timeout > 0 && !isinf(call->timeout))
         return status_say(POOL_INVALID, "a serial pool has no time limits: the task runs in the calling thread");
-    if (call->progress)
-        return status_say(POOL_INVALID, "pool_call.progress is not supported by this version: leave it NULL");
+    if (how == SUBMIT_ASYNC && call->progress)
+        return status_say(POOL_INVALID, "pool_call.progress is for calls that are waited for: leave it NULL");
     if (how != SUBMIT_ASYNC && (call->done || call->done_arg))
         return status_say(POOL_INVALID, "pool_call.done is for asynchronous calls only: leave it NULL");
     return POOL_OK;
@@ -130,18 +131,47 @@ void submit_start(struct pool *pool, struct job *job)
     sched_add(&pool->sched, job);
 }
 
+/* Draws, with the lock given up: a terminal may take its time. */
+static void show(struct pool *pool, const struct job *job, struct pool_progress *bar)
+{
+    size_t ended = job->ended_items, failed = job->failed_items;
+    if (!bar)
+        return;
+    pthread_mutex_unlock(&pool->sched.lock);
+    progress_show(bar, ended, failed);
+    pthread_mutex_lock(&pool->sched.lock);
+}
+
 /* Called inside pool_enter ... pool_leave. */
-static void run(struct pool *pool, struct job *job)
+static void run(struct pool *pool, struct job *job, const struct pool_call *call)
 {
     struct sched *s = &pool->sched;
+    struct pool_progress *bar = submit_bar(job, call);
     if (pool->serial) {
         while (submit_run_serially(pool, job) || !job->ended)
-            ;
-        return;
+            show(pool, job, bar);
+    } else {
+        submit_start(pool, job);
+        sched_end(s, job);
+        while (!sched_wait(s, has_ended, job, &job->waiter, job, progress_due(bar)))
+            show(pool, job, bar);
     }
-    submit_start(pool, job);
-    sched_end(s, job);
-    sched_wait(s, has_ended, job, &job->waiter, job, CLOCK_NEVER);
+    show(pool, job, bar);
+    if (!bar)
+        return;
+    pthread_mutex_unlock(&s->lock);
+    pool_progress_finish(bar);
+    pthread_mutex_lock(&s->lock);
+}
+
+struct pool_progress *submit_bar(const struct job *job, const struct pool_call *call)
+{
+    if (!call || !call->progress)
+        return NULL;
+    struct pool_progress *bar = pool_progress_start(call->progress, source_known(&job->source) ? job->source.count : 0);
+    if (!bar)
+        status_clear();                 /* the call goes on without */
+    return bar;
 }
 
 /* Leaves the call's failure for pool_failure and pool_error. */
@@ -178,7 +208,7 @@ static enum pool_status map(struct pool *pool, pool_fn *fn, struct pool_items it
         else if (out && out_size && count > SIZE_MAX / out_size)
             status = status_say(POOL_INVALID, "%zu results of %zu bytes are larger than memory", count, out_size);
         else
-            run(pool, &job);
+            run(pool, &job, call);
         if (!status) {
             status = job_status(&job);
             report(pool, &job, status);
@@ -213,7 +243,7 @@ struct pool_results *pool_map_results(struct pool *pool, pool_fn *fn, struct poo
     if (!status) {
         job.list = list_create();
         if (job.list)
-            run(pool, &job);
+            run(pool, &job, call);
         else
             status = status_say(POOL_NO_MEMORY, "no memory for the results");
         submit_explain(pool, job.cut);

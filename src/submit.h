@@ -12,6 +12,9 @@ enum submit_how { SUBMIT_WAITED_FOR, SUBMIT_ITERATED, SUBMIT_ASYNC };
 enum pool_status submit_prepare(struct pool *pool, struct job *job, enum job_kind kind, pool_fn *fn, struct pool_items items,
                                 const struct pool_call *call, enum submit_how how);
 
+/* The call's progress bar, where it asks for one and there is memory for it; else NULL. */
+struct pool_progress *submit_bar(const struct job *job, const struct pool_call *call);
+
 /* Gives it to the scheduler. Not for serial pools. */
 void submit_start(struct pool *pool, struct job *job);
 

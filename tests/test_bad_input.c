@@ -172,7 +172,6 @@ static void what_the_call_does_not_honour_is_refused_by_name(void **state)
 {
     (void)state;
     const struct { struct pool_call call; const char *name; } calls[] = {
-        {{.progress = "x"}, "progress"},
         {{.done = (void (*)(struct pool_job *, void *))(void (*)(void))task_fn}, "done"}, {{.done_arg = pool}, "done"},
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {

@@ -238,7 +238,7 @@ static void use_context(struct pool *p, struct account *a)
 
 static void refuse(struct pool *p, struct account *a)
 {
-    struct pool_call reserved = {.reserved = {1}}, null_common = {.common_size = 1}, progress = {.progress = "x"};
+    struct pool_call reserved = {.reserved = {1}}, null_common = {.common_size = 1}, done = {.done_arg = out};
     struct pool_call timeout = {.timeout = -1};
     struct counter fine = {.count = 3};
     note(a, "%d", pool_map(p, NULL, pool_range(1), NULL, 0, NULL) != 0);
@@ -247,7 +247,7 @@ static void refuse(struct pool *p, struct account *a)
     note_map(a, pool_map(p, square, pool_generator(pull, &fine), out, 4, NULL), NULL, 0);
     note_map(a, pool_map(p, square, pool_range(1), NULL, 0, &reserved), NULL, 0);
     note_map(a, pool_map(p, square, pool_range(1), NULL, 0, &null_common), NULL, 0);
-    note_map(a, pool_map(p, square, pool_range(1), NULL, 0, &progress), NULL, 0);
+    note_map(a, pool_map(p, square, pool_range(1), NULL, 0, &done), NULL, 0);
     note_map(a, pool_map(p, square, pool_range(1), NULL, 0, &timeout), NULL, 0);
     errno = 0;
     note(a, "%d ", pool_imap(p, square, pool_range(1), &reserved) == NULL);

@@ -1,0 +1,229 @@
+/* A call with a label draws its progress on stderr, and nothing else does: a map what has ended, an iterator what was delivered.
+ *
+ * stderr is a file, on which a bar is drawn once, at its end, or a terminal, on which it is drawn from the start. */
+#define _GNU_SOURCE
+#include "check.h"
+
+#include <forkpool.h>
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char text[4096];                 /* what was drawn */
+static int  output, own_stderr;
+
+static void catch_stderr(int fd)
+{
+    output = fd;
+    own_stderr = dup(STDERR_FILENO);
+    assert_true(fd >= 0 && own_stderr >= 0);
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+}
+
+static int file(void)
+{
+    char name[] = "/tmp/forkpool-progress-XXXXXX";
+    int fd = mkstemp(name);
+
+    unlink(name);
+    return fd;
+}
+
+static void give_back_stderr(void)
+{
+    dup2(own_stderr, STDERR_FILENO);
+    close(own_stderr);
+}
+
+/* How often `what` is in the text. */
+static int count(const char *what)
+{
+    int n = 0;
+
+    for (const char *at = text; (at = strstr(at, what)); at += strlen(what))
+        n++;
+    return n;
+}
+
+static void read_file(void)
+{
+    give_back_stderr();
+    ssize_t n = pread(output, text, sizeof text - 1, 0);
+    assert_true(n >= 0);
+    text[n] = '\0';
+    close(output);
+}
+
+static int odd_ones_fail(struct pool_task *task)
+{
+    return task->index % 2 ? pool_fail(task, 1, "odd") : 0;
+}
+
+static int next(void *left, struct pool_bytes *item)
+{
+    *item = (struct pool_bytes){"", 0};
+    return (*(int *)left)-- > 0;
+}
+
+static struct pool *pool;
+
+static int make(void **state)
+{
+    (void)state;
+    pool = pool_create(&(struct pool_options){.workers = 2});
+    return pool ? 0 : -1;
+}
+
+static int make_serial(void **state)
+{
+    (void)state;
+    pool = pool_create(&(struct pool_options){.serial = 1});
+    return pool ? 0 : -1;
+}
+
+static int destroy(void **state)
+{
+    (void)state;
+    pool_destroy(pool);
+    return 0;
+}
+
+static const struct pool_call labelled = {.progress = "halving"};
+
+static void one_line_with_count_and_failures(const char *counted)
+{
+    assert_int_equal(count("halving"), 1);
+    assert_int_equal(count("\n"), 1);
+    assert_int_equal(count(counted), 1);
+    assert_int_equal(count("50 failed"), 1);
+}
+
+static void a_map_tells_what_has_ended(void **state)
+{
+    (void)state;
+    catch_stderr(file());
+    assert_int_equal(pool_map(pool, odd_ones_fail, pool_range(100), NULL, 0, &labelled), POOL_FAILED);
+    read_file();
+    one_line_with_count_and_failures("100/100");
+}
+
+static void a_list_does(void **state)
+{
+    (void)state;
+    catch_stderr(file());
+    pool_results_free(pool_map_results(pool, odd_ones_fail, pool_range(100), &labelled));
+    read_file();
+    one_line_with_count_and_failures("100/100");
+}
+
+static void a_map_of_unknown_length_counts(void **state)
+{
+    int left = 100;
+
+    (void)state;
+    catch_stderr(file());
+    assert_int_equal(pool_map(pool, odd_ones_fail, pool_generator(next, &left), NULL, 0, &labelled), POOL_FAILED);
+    read_file();
+    one_line_with_count_and_failures("100");
+    assert_int_equal(count("100/"), 0);
+}
+
+static void an_iterator_tells_what_was_delivered(void **state)
+{
+    struct pool_iter *it;
+
+    (void)state;
+    catch_stderr(file());
+    it = pool_imap(pool, odd_ones_fail, pool_range(100), &labelled);
+    while (pool_next(it))
+        ;
+    pool_iter_free(it);
+    read_file();
+    one_line_with_count_and_failures("100/100");
+}
+
+static void one_that_is_freed_half_way_tells_half(void **state)
+{
+    struct pool_iter *it;
+
+    (void)state;
+    catch_stderr(file());
+    it = pool_imap(pool, odd_ones_fail, pool_range(200), &labelled);
+    for (int i = 0; i < 100; i++)
+        assert_non_null(pool_next(it));
+    pool_iter_free(it);
+    read_file();
+    one_line_with_count_and_failures("100/200");
+}
+
+static void without_a_label_nothing_is_drawn(void **state)
+{
+    (void)state;
+    catch_stderr(file());
+    assert_int_equal(pool_map(pool, odd_ones_fail, pool_range(100), NULL, 0, NULL), POOL_FAILED);
+    read_file();
+    assert_string_equal(text, "");
+}
+
+static void a_refused_call_draws_nothing(void **state)
+{
+    (void)state;
+    catch_stderr(file());
+    assert_int_equal(pool_map(pool, NULL, pool_range(100), NULL, 0, &labelled), POOL_INVALID);
+    assert_null(pool_map_async(pool, odd_ones_fail, pool_range(100), &labelled));
+    assert_non_null(strstr(pool_error(), "progress"));
+    read_file();
+    assert_string_equal(text, "");
+}
+
+/* The text so far; nonzero: a whole line is there. */
+static int has_line(void *master)
+{
+    size_t length = strlen(text);
+    ssize_t n = read(*(int *)master, text + length, sizeof text - 1 - length);
+
+    text[length + (n > 0 ? (size_t)n : 0)] = '\0';
+    return strchr(text, '\n') != NULL;
+}
+
+static void on_a_terminal_it_is_drawn_from_the_start(void **state)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK), slave;
+
+    (void)state;
+    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+    setenv("TERM", "xterm", 1);
+    text[0] = '\0';
+    catch_stderr(slave);
+    assert_int_equal(pool_map(pool, odd_ones_fail, pool_range(100), NULL, 0, &labelled), POOL_FAILED);
+    assert_true(check_until(has_line, &master, 30));
+    give_back_stderr();
+    assert_true(count("halving") >= 2);
+    assert_true(count("0/100") >= 1);
+    assert_int_equal(count("\n"), 1);
+    close(slave);
+    close(master);
+}
+
+#define WITH(setup, function) cmocka_unit_test_setup_teardown(function, setup, destroy)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH(make, a_map_tells_what_has_ended),
+        WITH(make, a_list_does),
+        WITH(make, a_map_of_unknown_length_counts),
+        WITH(make, an_iterator_tells_what_was_delivered),
+        WITH(make, one_that_is_freed_half_way_tells_half),
+        WITH(make, without_a_label_nothing_is_drawn),
+        WITH(make, a_refused_call_draws_nothing),
+        WITH(make, on_a_terminal_it_is_drawn_from_the_start),
+        WITH(make_serial, a_map_tells_what_has_ended),
+        WITH(make_serial, an_iterator_tells_what_was_delivered),
+    };
+
+    return cmocka_run_group_tests(tests, check_setup, check_teardown);
+}
