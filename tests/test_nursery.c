@@ -2,7 +2,9 @@
  *
  * Nearly all is seen through one pipe that is made before the nursery: whoever is below it has inherited the write end and
  * says its name there, and the end of the pipe proves that all of them are gone. So nothing here sleeps; what must
- * happen is waited for under a deadline. The worker's part is one of the functions named `births` below. */
+ * happen is waited for under a deadline. The worker's part is one of the functions named `births` below.
+ *
+ * ctest: timeout 120 */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
