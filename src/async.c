@@ -213,16 +213,13 @@ enum pool_status pool_job_wait(struct pool_job *j, double seconds)
     struct sched *s = &p->sched;
     enum pool_status status = POOL_PENDING;
     pthread_mutex_lock(&s->lock);
-    if (!is_over(j) && seconds != 0) {
-        if (pool_must_not_wait(p)) {
-            pthread_mutex_unlock(&s->lock);
-            return POOL_INVALID;
-        }
-        p->callers++;
+    p->callers++;
+    if (!is_over(j) && seconds != 0 && pool_must_not_wait(p)) {
+        status = POOL_INVALID;
+    } else if (!is_over(j) && seconds != 0) {
         j->waiting++;
         sched_wait(s, is_over, j, &j->job.waiter, NULL, clock_deadline(seconds));
         j->waiting--;
-        p->callers--;
     }
     if (is_over(j)) {
         status = job_status(&j->job);
@@ -230,10 +227,7 @@ enum pool_status pool_job_wait(struct pool_job *j, double seconds)
         if (j->over)                    /* what a callback is told is still news for the others */
             tell(j);
     }
-    waiter_wake(&s->waiter);
-    if (p->closing || p->destroying)
-        sched_poke(s);
-    pthread_mutex_unlock(&s->lock);
+    pool_leave(p);
     return status;
 }
 

@@ -166,10 +166,8 @@ void crew_resize(struct crew *c, unsigned size)
 {
     c->size = size;
     for (unsigned i = size; i < c->most; i++) {
-        struct crew_worker *heir = c->places[i].heir;
-        if (!heir)
-            continue;
-        crew_release(c, heir);
+        if (c->places[i].heir)
+            crew_release(c, c->places[i].heir);
     }
     crew_attend(c, 0);
 }

@@ -7,7 +7,7 @@
  * pool_destroy in order: no new calls; what waits is dropped; every deque is closed, so that idle workers leave at once and busy ones after
  * their item, running their finalizers; after the grace what is left is killed; callbacks run out; callers in other threads leave;
  * the helper's threads end; the nursery kills whatever else is below it. */
-#include "pool.h"
+#include "submit.h"
 
 #include "clock.h"
 #include "forks.h"
@@ -348,7 +348,7 @@ int pool_fd(struct pool *p)
     status_clear();
     enum pool_status status = pool_enter(p);
     if (status) {
-        errno = status == POOL_CLOSED ? ESHUTDOWN : status == POOL_BROKEN ? EPIPE : EINVAL;
+        errno = submit_errno(status);
         return -1;
     }
     int r = open_news(p), fd = r ? -1 : p->news.ends[0];

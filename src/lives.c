@@ -223,10 +223,8 @@ int crew_mind(struct crew *c, int64_t now)
         hear_of(c, &report);
         changed = 1;
     }
-    if (r == EAGAIN) {
-        c->polls[CREW_POLL_NURSERY].events = nursery_events(c->nursery);
+    if (r == EAGAIN)
         return changed;
-    }
     lose_nursery(c);
     return 1;
 }

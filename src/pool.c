@@ -43,19 +43,15 @@ void pool_strike_off(struct pool *p)
     forks_unlock();
 }
 
-/* In a new nursery: locks that other threads of the host held at the fork are held for ever here. fork() sees to malloc's and stdio's; for
- * the others we look whether they are free, since the workers will need them. If not, the nursery dies of the alarm, and is forked anew. */
-static void prepare(void)
+/* In a new nursery, where an alarm ends the process unless it is set to 0 in time. */
+static void set_alarm(int microseconds)
 {
-    struct itimerval limit = {.it_value.tv_usec = LOCK_TIME}, none = {{0, 0}, {0, 0}};
+    struct itimerval limit = {.it_value.tv_usec = microseconds};
     sigset_t alarm_only;
     sigemptyset(&alarm_only);
     sigaddset(&alarm_only, SIGALRM);
     setitimer(ITIMER_REAL, &limit, NULL);
-    sigprocmask(SIG_UNBLOCK, &alarm_only, NULL);        /* its disposition is the default */
-    worker_prepare();
-    sigprocmask(SIG_BLOCK, &alarm_only, NULL);
-    setitimer(ITIMER_REAL, &none, NULL);
+    sigprocmask(microseconds ? SIG_UNBLOCK : SIG_BLOCK, &alarm_only, NULL);     /* its disposition is the default */
 }
 
 /* Lets go of what a child inherited of a pool, but for the struct. No lock: it may have been anybody's at the fork. */
@@ -68,15 +64,20 @@ void pool_let_go(struct pool *p)
     crew_unmap(&p->sched.crew);
 }
 
+/* Locks that other threads of the host held at the fork are held for ever here. fork() sees to malloc's and stdio's, though not to those of
+ * every allocator or checker; for the others we look whether they are free, since the workers will need them. If not, the nursery dies of
+ * the alarm, and is forked anew. */
 void pool_settle_in(void *plan)
 {
     struct pool *own = (struct pool *)(void *)((char *)plan - offsetof(struct pool, sched.crew.plan));
     forks_in_worker = 1;
+    set_alarm(LOCK_TIME);
     for (; pools; pools = pools->next)
         pool_let_go(pools);
     fd_close(&own->sched.wake[0]);
     fd_close(&own->sched.wake[1]);
-    prepare();
+    worker_prepare();
+    set_alarm(0);
 }
 
 /* ---- Entering and leaving */
