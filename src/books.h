@@ -97,8 +97,8 @@ int books_holds(const struct books *books, const void *owner);
 /* The post of the item that runs now, and its position; NULL where none does. */
 const struct piece *books_running(struct books *books, uint32_t *position);
 
-/* Does the running item wait for the caller: for room, or for its payload? As its worker says. *moved: bytes that have passed through
- * the streams so far. */
+/* Does the running item wait for the caller: for room, as its worker says, or with a payload on its way? *moved: bytes that have passed
+ * through the streams so far. */
 int books_is_stuck(const struct books *books, uint64_t *moved);
 
 /* When the worker says that the item at that position started; CLOCK_NEVER where it has said nothing. */

@@ -83,6 +83,7 @@ static void judge(struct sched *s, struct crew_worker *w, int64_t now)
     int waits = books_is_stuck(&w->books, &moved);
     w->judge_at = CLOCK_NEVER;
     sched_drain(s, w);
+    waits |= books_is_stuck(&w->books, &moved);
     if (w->books.damaged)
         crew_condemn(&s->crew, w, POOL_CRASHED, "its channel was written over");
     if (w->state != WORKER_READY && w->state != WORKER_LEAVING)

@@ -295,7 +295,7 @@ const struct piece *books_running(struct books *b, uint32_t *position)
 int books_is_stuck(const struct books *b, uint64_t *moved)
 {
     *moved = b->item_written + b->result_read;
-    return atomic_load(&b->channel.desk->worker_state) == CHANNEL_STUCK;
+    return b->feed.active || b->catching.active || atomic_load(&b->channel.desk->worker_state) == CHANNEL_STUCK;
 }
 
 /* The note is written time first: a time read with a position is that item's or a later one's, which errs on the late side. */
