@@ -21,31 +21,8 @@ enum { POSTS_ENOUGH = 64 };             /* calls at a worker beyond which it get
 
 void sched_ready(struct sched *s, struct job *j)
 {
-    if (j->ready)
-        return;
-    j->ready = 1;
-    j->next_ready = NULL;
-    j->before_ready = s->last_ready;
-    if (s->last_ready)
-        s->last_ready->next_ready = j;
-    else
-        s->ready = j;
-    s->last_ready = j;
-}
-
-void sched_unready(struct sched *s, struct job *j)
-{
-    if (!j->ready)
-        return;
-    j->ready = 0;
-    if (j->before_ready)
-        j->before_ready->next_ready = j->next_ready;
-    else
-        s->ready = j->next_ready;
-    if (j->next_ready)
-        j->next_ready->before_ready = j->before_ready;
-    else
-        s->last_ready = j->before_ready;
+    if (!link_is_listed(&j->ready))
+        link_append(&s->ready, &j->ready);
 }
 
 static struct crew_worker *hand(const struct sched *s, size_t i)
@@ -131,7 +108,7 @@ static int offer(struct sched *s, struct job *j, int *full)
     }
     if (!source_ready(&j->source, &size)) {
         *full = 0;
-        sched_unready(s, j);
+        link_remove(&j->ready);
     }
     return done;
 }
@@ -193,9 +170,11 @@ static int even_out(struct sched *s, struct crew_worker *idle)
 static void tell_pullers(struct sched *s)
 {
     s->deserted = 0;
-    for (struct job *j = s->jobs; j; j = j->next)
+    for (struct link *l = s->jobs.next; l != &s->jobs; l = l->next) {
+        struct job *j = LINK_OWNER(l, struct job, open);
         if (j->source.pull)
             job_tell(j);
+    }
 }
 
 int sched_hand_out(struct sched *s)
@@ -204,15 +183,16 @@ int sched_hand_out(struct sched *s)
     int done = 0, full = 0;
     if (s->deserted && s->crew.hands_count)
         tell_pullers(s);
-    struct job *last = s->last_ready, *next;
-    for (struct job *j = s->ready; j && !full; j = next) {
-        next = j == last ? NULL : j->next_ready;
+    struct link *last = s->ready.before, *next;
+    for (struct link *l = s->ready.next; l != &s->ready && !full; l = next) {
+        struct job *j = LINK_OWNER(l, struct job, ready);
+        next = l == last ? &s->ready : l->next;
         if (!offer(s, j, &full))
             continue;
         done = 1;
-        if (j->ready && j->next_ready) {        /* to the end */
-            sched_unready(s, j);
-            sched_ready(s, j);
+        if (link_is_listed(l)) {                /* to the end */
+            link_remove(l);
+            link_append(&s->ready, l);
         }
     }
     while (s->crew.watched_count && (idle = idle_worker(s)) && even_out(s, idle))

@@ -4,6 +4,7 @@
 
 #include "cells.h"
 #include "ending.h"
+#include "links.h"
 #include "list.h"
 #include "news.h"
 #include "source.h"
@@ -13,10 +14,9 @@
 enum job_kind { JOB_MAP, JOB_LIST, JOB_ITER };
 
 struct job {
-    struct job            *next, *before;       /* among the scheduler's jobs that have not ended */
-    struct job            *next_ready, *before_ready;   /* among those that may have something to be handed out */
-    int                    ready;               /* it is among them */
-    struct job            *next_handle, *before_handle; /* among the pool's iterators and asynchronous jobs */
+    struct link            open;                /* among the scheduler's jobs that have not ended */
+    struct link            ready;               /* among those that may have something to be handed out */
+    struct link            handle;              /* among the pool's iterators and asynchronous jobs */
     void                 (*on_end)(struct job *);       /* told once, when it has ended and is in none of the first two lists; may free */
     int                    unattended;          /* its caller may be elsewhere: somebody else has to turn the loop for it */
     enum job_kind          kind;

@@ -95,6 +95,7 @@ static int make(struct pool *p, const struct pool_options *o)
     p->forks = forks_count;
     p->helper.sched = &p->sched;
     p->news.ends[0] = p->news.ends[1] = -1;
+    link_init(&p->handles);
     if (!r)
         r = sched_init(&p->sched, slots, o->no_spin != 0 || o->serial);
     if (r) {
@@ -174,15 +175,17 @@ void pool_terminate(struct pool *p)
 static int is_over(void *pool)
 {
     const struct pool *p = pool;
-    return !p->sched.jobs && !p->sched.crew.alive && helper_is_idle(&p->helper);
+    return link_is_empty(&p->sched.jobs) && !p->sched.crew.alive && helper_is_idle(&p->helper);
 }
 
 /* A serial pool's iterators are in no list of jobs. */
 static int is_over_serially(const struct pool *p)
 {
-    for (const struct job *j = p->handles; j; j = j->next_handle)
+    for (const struct link *l = p->handles.next; l != &p->handles; l = l->next) {
+        const struct job *j = LINK_OWNER(l, const struct job, handle);
         if (!j->ended && !p->sched.closed)
             return 0;
+    }
     return p->destroying || p->callers == p->joining;
 }
 
@@ -322,7 +325,8 @@ enum pool_status pool_resize(struct pool *p, unsigned workers)
 /* What goes on already is attended from now on, and looked at once by whoever polls. */
 static void watch_handles(struct pool *p)
 {
-    for (struct job *j = p->handles; j; j = j->next_handle) {
+    for (struct link *l = p->handles.next; l != &p->handles; l = l->next) {
+        struct job *j = LINK_OWNER(l, struct job, handle);
         if (!j->ended && !j->unattended) {
             j->unattended = 1;
             p->sched.unattended++;

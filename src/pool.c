@@ -19,27 +19,19 @@
 
 #define LOCK_TIME 200000                /* microseconds after which a lock of libc is taken for one that is held for ever */
 
-static struct pool *pools;              /* of this process; under forks_lock */
+static struct link pools = {&pools, &pools};    /* of this process; under forks_lock */
 
 void pool_enlist(struct pool *p)
 {
     forks_lock();
-    p->next = pools;
-    if (pools)
-        pools->before = p;
-    pools = p;
+    link_append(&pools, &p->link);
     forks_unlock();
 }
 
 void pool_strike_off(struct pool *p)
 {
     forks_lock();
-    if (p->before)
-        p->before->next = p->next;
-    else if (pools == p)
-        pools = p->next;
-    if (p->next)
-        p->next->before = p->before;
+    link_remove(&p->link);
     forks_unlock();
 }
 
@@ -72,8 +64,9 @@ void pool_settle_in(void *plan)
     struct pool *own = (struct pool *)(void *)((char *)plan - offsetof(struct pool, sched.crew.plan));
     forks_in_worker = 1;
     set_alarm(LOCK_TIME);
-    for (; pools; pools = pools->next)
-        pool_let_go(pools);
+    for (struct link *l = pools.next; l != &pools; l = l->next)
+        pool_let_go(LINK_OWNER(l, struct pool, link));
+    link_init(&pools);
     fd_close(&own->sched.wake[0]);
     fd_close(&own->sched.wake[1]);
     worker_prepare();
@@ -149,27 +142,18 @@ static void free_pool(struct pool *p)
 
 void pool_handle_enter(struct pool *p, struct job *j)
 {
-    j->before_handle = NULL;
-    j->next_handle = p->handles;
-    if (p->handles)
-        p->handles->before_handle = j;
-    p->handles = j;
+    link_append(&p->handles, &j->handle);
 }
 
 void pool_handle_leave(struct pool *p, struct job *j)
 {
-    if (j->before_handle)
-        j->before_handle->next_handle = j->next_handle;
-    else
-        p->handles = j->next_handle;
-    if (j->next_handle)
-        j->next_handle->before_handle = j->before_handle;
+    link_remove(&j->handle);
     news_set(&p->news, &j->has_news, 0);
 }
 
 void pool_unlock(struct pool *p)
 {
-    int last = p->destroyed && !p->handles;
+    int last = p->destroyed && link_is_empty(&p->handles);
     pthread_mutex_unlock(&p->sched.lock);
     if (last)
         free_pool(p);

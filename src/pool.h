@@ -18,11 +18,11 @@ struct pool {
     unsigned       forks;           /* forks_count when it was made */
     unsigned       callers;         /* threads inside a call; under the lock */
     unsigned       joining;         /* those of them that wait in pool_join for a serial pool's end: not for one another */
-    struct job    *handles;         /* iterators and asynchronous jobs not freed */
+    struct link    handles;         /* iterators and asynchronous jobs not freed: jobs, by their link of that name */
     int            closing;         /* pool_close or pool_terminate was called */
     int            destroying;      /* pool_destroy was, */
     int            destroyed;       /*   and is done but for the memory, which goes with the last handle */
-    struct pool   *next, *before;   /* among this process's pools; under forks_lock */
+    struct link    link;            /* among this process's pools; under forks_lock */
 };
 
 /* Begins a public call: the pool is usable by this process and still open, and cannot go away before pool_leave; its lock is held.

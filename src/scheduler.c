@@ -33,6 +33,9 @@ int sched_init(struct sched *s, unsigned workers, int no_spin)
         waiter_fini(&s->waiter);
         pthread_mutex_destroy(&s->lock);
     }
+    link_init(&s->jobs);
+    link_init(&s->ready);
+    link_init(&s->sleepers);
     s->judge_at = s->attendant_until = CLOCK_NEVER;
     if (r) {
         free(s->spun);
@@ -55,33 +58,19 @@ void sched_fini(struct sched *s)
 
 void sched_add(struct sched *s, struct job *j)
 {
-    j->next = s->jobs;
-    j->before = NULL;
-    if (s->jobs)
-        s->jobs->before = j;
-    s->jobs = j;
+    link_append(&s->jobs, &j->open);
     s->unattended += j->unattended != 0;
     sched_ready(s, j);
-}
-
-static void remove_job(struct sched *s, struct job *j)
-{
-    if (j->before)
-        j->before->next = j->next;
-    else
-        s->jobs = j->next;
-    if (j->next)
-        j->next->before = j->before;
-    s->unattended -= j->unattended != 0;
-    sched_unready(s, j);
 }
 
 int sched_end(struct sched *s, struct job *j)
 {
     if (j->ended || !job_check_end(j))
         return j->ended;
-    remove_job(s, j);
-    if (s->finishing && !s->jobs)
+    link_remove(&j->open);
+    link_remove(&j->ready);
+    s->unattended -= j->unattended != 0;
+    if (s->finishing)
         sched_finish(s);
     if (j->on_end)
         j->on_end(j);
@@ -216,8 +205,8 @@ static void turn(struct sched *s, sched_is_ready *ready, void *arg, struct job *
 /* Somebody else has to go on: a caller, or else the helper. */
 static void pass_on(struct sched *s)
 {
-    if (s->sleepers.first)
-        waiter_wake(s->sleepers.first);
+    if (!link_is_empty(&s->sleepers))
+        waiter_wake(LINK_OWNER(s->sleepers.next, struct waiter, link));
     else if (s->unattended || !crew_is_settled(&s->crew) || s->judge_at < s->attendant_until)
         waiter_wake(&s->attendant);
 }

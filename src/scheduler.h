@@ -13,11 +13,11 @@
 struct sched {
     pthread_mutex_t lock;
     struct crew     crew;
-    struct job     *jobs;               /* not ended */
-    struct job     *ready, *last_ready; /* those that may have something to be handed out, in the order in which they are served */
+    struct link     jobs;               /* not ended */
+    struct link     ready;              /* those that may have something to be handed out, in the order in which they are served */
     size_t          unattended;         /* jobs whose callers may be elsewhere */
     struct waiter   waiter;             /* for changes of the crew, and for callers that leave */
-    struct sleepers sleepers;
+    struct link     sleepers;           /* waiters on which callers sleep */
     struct waiter   attendant;          /* where the helper sleeps, which turns the loop while no caller does, */
     int64_t         attendant_until;    /*   until then at the latest */
     int             attended;           /* the helper turns it now, */
@@ -49,7 +49,6 @@ void sched_fini(struct sched *sched);
 
 void sched_add(struct sched *sched, struct job *job);
 void sched_ready(struct sched *sched, struct job *job);     /* it may have something to be handed out */
-void sched_unready(struct sched *sched, struct job *job);
 
 /* Is everything of it over? Then it is in no list any more and may have been freed. */
 int  sched_end(struct sched *sched, struct job *job);

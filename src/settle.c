@@ -216,9 +216,9 @@ void sched_give_back(struct sched *s, struct piece *piece)
 int sched_sweep(struct sched *s)
 {
     s->lapsed = 0;
-    for (struct job *j = s->jobs, *next; j; j = next) {
-        next = j->next;
-        touch(s, j);
+    for (struct link *l = s->jobs.next, *next; l != &s->jobs; l = next) {
+        next = l->next;
+        touch(s, LINK_OWNER(l, struct job, open));
     }
     return 1;
 }
@@ -295,16 +295,16 @@ void sched_close(struct sched *s, enum pool_status why, int kill)
 {
     if (!s->closed)
         s->closed = why;
-    for (struct job *j = s->jobs, *next; j; j = next) {
-        next = j->next;
-        sched_cut(s, j, why, kill);
+    for (struct link *l = s->jobs.next, *next; l != &s->jobs; l = next) {
+        next = l->next;
+        sched_cut(s, LINK_OWNER(l, struct job, open), why, kill);
     }
 }
 
 void sched_finish(struct sched *s)
 {
     s->finishing = 1;
-    if (s->jobs || s->crew.leaving)
+    if (!link_is_empty(&s->jobs) || s->crew.leaving)
         return;
     crew_dismiss_all(&s->crew);
     sched_poke(s);

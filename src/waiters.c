@@ -13,6 +13,7 @@ int waiter_init(struct waiter *w)
 {
     pthread_condattr_t attributes;
     w->asleep = 0;
+    w->link = (struct link){0};
     int r = pthread_condattr_init(&attributes);
     if (r)
         return r;
@@ -28,37 +29,18 @@ void waiter_fini(struct waiter *w)
     pthread_cond_destroy(&w->changed);
 }
 
-static void enlist(struct sleepers *s, struct waiter *w)
-{
-    w->before = NULL;
-    w->next = s->first;
-    if (s->first)
-        s->first->before = w;
-    s->first = w;
-}
-
-static void strike_off(struct sleepers *s, struct waiter *w)
-{
-    if (w->before)
-        w->before->next = w->next;
-    else
-        s->first = w->next;
-    if (w->next)
-        w->next->before = w->before;
-}
-
-void waiter_sleep(struct waiter *w, struct sleepers *sleepers, pthread_mutex_t *lock, int64_t deadline)
+void waiter_sleep(struct waiter *w, struct link *sleepers, pthread_mutex_t *lock, int64_t deadline)
 {
     if (!w->asleep++ && sleepers)
-        enlist(sleepers, w);
+        link_append(sleepers, &w->link);
     if (deadline == CLOCK_NEVER) {
         pthread_cond_wait(&w->changed, lock);
     } else {
         struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
         pthread_cond_timedwait(&w->changed, lock, &until);
     }
-    if (!--w->asleep && sleepers)
-        strike_off(sleepers, w);
+    if (!--w->asleep)
+        link_remove(&w->link);
 }
 
 void waiter_wake(struct waiter *w)

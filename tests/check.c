@@ -6,6 +6,8 @@
 #include "check.h"
 #include "clock.h"
 
+#include <forkpool.h>
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -140,4 +142,17 @@ int check_alive(pid_t pid)
     fclose(file);
     state = strrchr(line, ')');         /* behind the name, which may contain anything */
     return state && state[1] == ' ' && state[2] != 'Z' && state[2] != 'X';
+}
+
+int check_under(const char *tool)
+{
+    const char *all = getenv("FORKPOOL_TOOL");
+
+    return all && *all && strstr(all, tool);
+}
+
+void check_says(const char *part)
+{
+    if (!strstr(pool_error(), part))
+        fail_msg("\"%s\" does not say \"%s\"", pool_error(), part);
 }

@@ -33,6 +33,12 @@ int check_teardown(void **state);
 /* Waits until condition(arg) is true, for so many seconds at most: whether it is, 1 or 0. Tests sleep nowhere else. */
 int check_until(int (*condition)(void *), void *arg, double seconds);
 
+/* Does the test run under that tool (address, thread, valgrind ...; "": under any), which has ideas of its own of memory and time? */
+int check_under(const char *tool);
+
+/* Asserts that pool_error() says that. */
+void check_says(const char *part);
+
 /* Is there such a process, and not as a zombie? */
 int check_alive(pid_t pid);
 

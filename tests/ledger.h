@@ -126,9 +126,7 @@ struct end {
 /* Seconds that no initializer of ours takes that ends at all. */
 static inline double init_timeout(void)
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && *tool ? 5.0 : 1.0;
+    return check_under("") ? 5.0 : 1.0;
 }
 
 static inline struct pool *make_pool(unsigned workers)

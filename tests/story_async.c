@@ -1141,14 +1141,13 @@ static void threads_have_names(void **state)
 static void threads_have_all_signals_blocked(void **state)
 {
     const unsigned long all_but = ~(1ul << (SIGKILL - 1) | 1ul << (SIGSTOP - 1)) & 0x7ffffffful;
-    const char *tool = getenv("FORKPOOL_TOOL");
     struct pool *pool;
     struct pool_job *job;
     char blocked[64];
     size_t i;
 
     (void)state;
-    if (tool && !strcmp(tool, "valgrind"))
+    if (check_under("valgrind"))
         skip();                         /* which keeps the masks to itself */
     pool = make_pool(1);
     job = with_callback(pool);

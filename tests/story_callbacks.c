@@ -873,11 +873,10 @@ static void use_stack(struct attempt *a)
 
 static void it_has_some_stack(void **state)
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
     struct attempt a;
 
     (void)state;
-    if (tool && !strcmp(tool, "thread"))
+    if (check_under("thread"))
         skip();                         /* which keeps much of its own there */
     attempt(&a, use_stack);
     assert_int_equal(a.status, POOL_OK);

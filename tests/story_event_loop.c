@@ -325,8 +325,7 @@ static void maps_iterators_and_jobs_together_to_the_end(void **state)
 
 static void many_rounds_on_one_descriptor(void **state)
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
-    int rounds = getenv("FORKPOOL_LONG") ? 20000 : tool && *tool ? 50 : 500;
+    int rounds = getenv("FORKPOOL_LONG") ? 20000 : check_under("") ? 50 : 500;
     struct loop loop;
     int i;
 

@@ -280,13 +280,12 @@ static int64_t play(struct scene *scene)
 
 static void leaves_nothing(void **state)
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
     int64_t took = 0;
     int tries;
 
     for (tries = 0; tries < 3; tries++) {
         took = play(*state);
-        if (took <= (int64_t)SECOND || (tool && *tool))
+        if (took <= (int64_t)SECOND || check_under(""))
             return;
     }
     fail_msg("it took %g seconds", (double)took / SECOND);

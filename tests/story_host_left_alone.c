@@ -787,10 +787,8 @@ static void create_among_threads(void)
 /* Not under ThreadSanitizer: its runtime has locks of its own that other threads hold at the fork, and cannot be asked for them. */
 static void a_pool_is_created_among_busy_threads(void **state)
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
-
     (void)state;
-    if (tool && strcmp(tool, "thread") == 0)
+    if (check_under("thread"))
         skip();
     in_child(create_among_threads);
 }

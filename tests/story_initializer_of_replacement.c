@@ -44,12 +44,6 @@ static struct pool *make(unsigned workers, double timeout)
     return pool;
 }
 
-static void says(const char *part)
-{
-    if (!strstr(pool_error(), part))
-        fail_msg("\"%s\" does not say \"%s\"", pool_error(), part);
-}
-
 static int pauses(struct pool_task *task)
 {
     note_start(task);
@@ -72,8 +66,8 @@ static void breaks(enum kind kind, const char *why)
     while (collect_one(iter, ends, ITEMS))
         ;
     assert_int_equal(pool_iter_status(iter), POOL_BROKEN);
-    says("worker 0");
-    says(why);
+    check_says("worker 0");
+    check_says(why);
     pool_iter_free(iter);
     assert_crashed(&ends[0], 0, SIGKILL);
     for (i = 1; i < ITEMS; i++)
@@ -81,13 +75,13 @@ static void breaks(enum kind kind, const char *why)
             assert_int_equal(ends[i].status, POOL_BROKEN);
 
     assert_int_equal(pool_map(pool, good, pool_range(4), NULL, 0, NULL), POOL_BROKEN);
-    says(why);
+    check_says(why);
     assert_int_equal(pool_apply(pool, good, NULL, 0, &value, sizeof value, NULL), POOL_BROKEN);
-    says(why);
+    check_says(why);
     errno = 0;
     assert_null(pool_imap(pool, good, pool_range(4), NULL));
     assert_int_equal(errno, EPIPE);
-    says(why);
+    check_says(why);
     assert_true(ledger->births <= FEW);
     assert_int_equal(pool_worker_pid(pool, 0), 0);
     pool_destroy(pool);
@@ -136,7 +130,7 @@ static void an_open_map_ends_broken(void **state)
     assert_int_equal(kill(pid, SIGKILL), 0);
     await_death(pid);
     assert_int_equal(pool_map(pool, good, pool_range(ITEMS), values, sizeof *values, NULL), POOL_BROKEN);
-    says("the device is gone");
+    check_says("the device is gone");
     pool_destroy(pool);
 }
 
@@ -156,7 +150,7 @@ static void an_open_list_ends_broken(void **state)
         assert_int_equal(pool_results_status(list), POOL_BROKEN);
     else
         assert_int_equal(errno, EPIPE);
-    says("the device is gone");
+    check_says("the device is gone");
     pool_results_free(list);
     pool_destroy(pool);
 }

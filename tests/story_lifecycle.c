@@ -18,13 +18,6 @@
 
 enum { WORKERS = 2, ITEMS = 12 };
 
-static int under_tool(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && *tool;
-}
-
 static int initializer(struct pool_worker *worker)
 {
     (void)worker;
@@ -47,12 +40,6 @@ static struct pool *make(unsigned workers, unsigned serial)
     if (!pool)
         fail_msg("no pool: %s", pool_error());
     return pool;
-}
-
-static void says(const char *part)
-{
-    if (!strstr(pool_error(), part))
-        fail_msg("\"%s\" does not say \"%s\"", pool_error(), part);
 }
 
 static int waits(struct pool_task *task)
@@ -136,7 +123,7 @@ static void follow(const char *order, unsigned serial)
 static void follow_all(unsigned serial)
 {
     static const char steps[] = "cjta";
-    const unsigned longest = under_tool() ? 2 : 4;
+    const unsigned longest = check_under("") ? 2 : 4;
     char order[8];
 
     for (unsigned length = 0, count = 1; length <= longest; length++, count *= 4) {
@@ -170,7 +157,7 @@ static void join_before_close_is_refused_in_words(void **state)
 
     (void)state;
     assert_int_equal(pool_join(pool, -1), POOL_INVALID);
-    says("pool_close");
+    check_says("pool_close");
     assert_works(pool);
     pool_destroy(pool);
 }
@@ -179,11 +166,11 @@ static void steps_of_no_pool(void **state)
 {
     (void)state;
     assert_int_equal(pool_join(NULL, 0), POOL_INVALID);
-    says("NULL");
+    check_says("NULL");
     pool_close(NULL);
-    says("NULL");
+    check_says("NULL");
     pool_terminate(NULL);
-    says("NULL");
+    check_says("NULL");
     pool_destroy(NULL);
     assert_string_equal(pool_error(), "");
 }
@@ -195,7 +182,7 @@ static void join_for_no_number_of_seconds(void **state)
     (void)state;
     pool_close(pool);
     assert_int_equal(pool_join(pool, NAN), POOL_INVALID);
-    says("number");
+    check_says("number");
     assert_int_equal(pool_join(pool, INFINITY), POOL_OK);
     pool_destroy(pool);
 }
@@ -347,17 +334,17 @@ static void every_call_is_refused(struct pool *pool)
     long value;
 
     assert_int_equal(pool_map(pool, good, pool_range(4), NULL, 0, NULL), POOL_CLOSED);
-    says("closed");
+    check_says("closed");
     assert_int_equal(pool_apply(pool, good, NULL, 0, &value, sizeof value, NULL), POOL_CLOSED);
-    says("closed");
+    check_says("closed");
     assert_int_equal(pool_resize(pool, 1), POOL_CLOSED);
-    says("closed");
+    check_says("closed");
 #define REFUSES(call) \
     do {              \
         errno = 0;    \
         assert_null(call);                   \
         assert_int_equal(errno, ESHUTDOWN);  \
-        says("closed");                      \
+        check_says("closed");                      \
     } while (0)
     REFUSES(pool_map_results(pool, good, pool_range(4), NULL));
     REFUSES(pool_imap(pool, good, pool_range(4), NULL));
@@ -745,7 +732,7 @@ static int all_have_entered(void *arg)
     int count = 0;
 
     pthread_mutex_lock(&pool->sched.lock);
-    for (const struct job *j = pool->sched.jobs; j; j = j->next)
+    for (const struct link *l = pool->sched.jobs.next; l != &pool->sched.jobs; l = l->next)
         count++;
     pthread_mutex_unlock(&pool->sched.lock);
     return count == KINDS;
@@ -844,7 +831,7 @@ static void *call_again_and_again(void *arg)
 
 static void the_end_comes_between_short_calls(void **state)
 {
-    const int rounds = under_tool() ? 2 : 30;
+    const int rounds = check_under("") ? 2 : 30;
 
     (void)state;
     for (int round = 0; round < rounds; round++) {
@@ -993,7 +980,7 @@ static void an_endless_one_is_killed_after_it(void **state)
     await_start(0);
     began = clock_now();
     pool_destroy(pool);
-    assert_true(clock_now() - began < (under_tool() ? 20 : 4) * (int64_t)1000000000);       /* a second, on a busy machine too */
+    assert_true(clock_now() - began < (check_under("") ? 20 : 4) * (int64_t)1000000000);       /* a second, on a busy machine too */
     assert_false(check_alive(pid));
     assert_int_equal(pool_job_status(job), POOL_CANCELLED);
     assert_int_equal(ledger->ends, 0);

@@ -32,13 +32,6 @@ typedef resource_name resource_name;
 
 static pid_t test;
 
-static int measured(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return !tool || !*tool;
-}
-
 static void want(int what, long limit, int line)
 {
     if (!what) {
@@ -366,7 +359,7 @@ static void little_memory(void)
 static void at_many_amounts_of_memory(void **state)
 {
     (void)state;
-    if (!measured())
+    if (check_under(""))
         skip();
     in_child(little_memory);
 }

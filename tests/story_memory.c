@@ -26,13 +26,6 @@ static struct shared {
     atomic_int   calls;
 } *shared;
 
-static int measured(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return !tool || !*tool;
-}
-
 static int is_long(void)
 {
     return getenv("FORKPOOL_LONG") != NULL;
@@ -75,7 +68,7 @@ static void assert_constant(struct levels before, long kib)
     struct levels now = levels();
     int i;
 
-    if (!measured())
+    if (check_under(""))
         return;
     if (now.host > before.host + kib)
         fail_msg("the host grew from %ld to %ld KiB", before.host, now.host);
@@ -213,7 +206,7 @@ static void default_window_is_64_mib_and_an_item_per_worker(void **state)
 
 static void endless_generator_takes_constant_memory(void **state)
 {
-    size_t count = is_long() ? 10000000 : measured() ? 300000 : 5000;
+    size_t count = is_long() ? 10000000 : !check_under("") ? 300000 : 5000;
     struct stream s = stream(SIZE_MAX, 100);
     struct levels before;
     struct pool_iter *it;
@@ -232,7 +225,7 @@ static void endless_generator_takes_constant_memory(void **state)
 
 static void large_items_take_constant_memory(void **state)
 {
-    size_t count = is_long() ? 5000 : measured() ? 300 : 100;
+    size_t count = is_long() ? 5000 : !check_under("") ? 300 : 100;
     struct stream s = stream(SIZE_MAX, MIB);
     struct levels before;
     struct pool_iter *it;
@@ -291,7 +284,7 @@ static void slow_consumer_takes_constant_memory(void **state)
 
 static void freed_half_way_1000_times(void **state)
 {
-    int rounds = is_long() ? 10000 : measured() ? 1000 : 100, i;
+    int rounds = is_long() ? 10000 : !check_under("") ? 1000 : 100, i;
     struct stream s = stream(SIZE_MAX, 5000);
     struct check_state check;
     struct levels before = {0, {0}};
@@ -321,7 +314,7 @@ static void freed_half_way_1000_times(void **state)
 
 static void range_of_5_billion_takes_no_memory(void **state)
 {
-    size_t count = measured() ? 1000000 : 50000, i;
+    size_t count = !check_under("") ? 1000000 : 50000, i;
     const struct pool_result *r;
     struct levels before;
     struct pool_iter *it;
@@ -347,7 +340,7 @@ static int sum_up(struct pool_task *task)
 
 static void map_over_millions_takes_no_memory(void **state)
 {
-    size_t count = is_long() ? 50000000 : measured() ? 2000000 : 50000;
+    size_t count = is_long() ? 50000000 : !check_under("") ? 2000000 : 50000;
     struct levels before;
 
     (void)state;
@@ -377,7 +370,7 @@ static int check_and_echo(struct pool_task *task)
 
 static void one_item_of_gigabytes(void **state)
 {
-    size_t size = is_long() ? (size_t)3 << 30 : measured() ? (size_t)300 << 20 : (size_t)40 << 20, i;
+    size_t size = is_long() ? (size_t)3 << 30 : !check_under("") ? (size_t)300 << 20 : (size_t)40 << 20, i;
     unsigned char *in = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     unsigned char *out = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 

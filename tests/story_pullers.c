@@ -65,7 +65,7 @@ static int has_begun(void *unused)
 {
     (void)unused;
     pthread_mutex_lock(&pool->sched.lock);
-    int begun = pool->sched.jobs != NULL;
+    int begun = !link_is_empty(&pool->sched.jobs);
     pthread_mutex_unlock(&pool->sched.lock);
     return begun;
 }

@@ -63,26 +63,10 @@ static int begin(void **state)
     return 0;
 }
 
-/* Sanitizers and valgrind have ideas of their own about memory. */
-static int plain(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return !tool || !*tool;
-}
-
 /* What is measured is done less often where it is not measured. */
 static int often(int times)
 {
-    return plain() ? times : times / 10;
-}
-
-/* Some have ideas about the forks of programs with threads as well. */
-static int is_under(const char *name)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && strstr(tool, name);
+    return !check_under("") ? times : times / 10;
 }
 
 static struct pool_items first(size_t count)
@@ -1056,7 +1040,7 @@ static void assert_flat(long before, long kib)
 {
     long now = resident();
 
-    if (plain() && now > before + kib)
+    if (!check_under("") && now > before + kib)
         fail_msg("the host grew from %ld to %ld KiB", before, now);
 }
 
@@ -1191,7 +1175,7 @@ static void forget_and_exit(void)
 static void test_worker_finalization_via_atexit_handler_of_multiprocessing(void **state)
 {
     (void)state;
-    if (is_under("address"))
+    if (check_under("address"))
         skip();                         /* at exit it looks for leaks, and for threads that the fork has left in the parent */
     in_child(forget_and_exit);
     assert_true(check_until(none_alive, NULL, PATIENCE));
@@ -1216,7 +1200,7 @@ static void pool_in_process(void)
 static void test_pool_in_process(void **state)
 {
     (void)state;
-    if (is_under("thread"))
+    if (check_under("thread"))
         skip();                         /* it takes the child's threads for those that the fork has left in the parent */
     in_child(pool_in_process);
 }

@@ -70,18 +70,10 @@ static int begin(void **state)
     return 0;
 }
 
-/* Sanitizers and valgrind have ideas of their own about memory, and about time. */
-static int plain(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return !tool || !*tool;
-}
-
 /* What is measured is done less often where it is not measured. */
 static int often(int times)
 {
-    return plain() ? times : times / 10;
+    return !check_under("") ? times : times / 10;
 }
 
 static struct pool_items first(size_t count)
@@ -751,7 +743,7 @@ static void test_release_unused_processes_without_fork(void **state)
 /* Python: a pool of 200 is no worse than another. */
 static void test_large_pool(void **state)
 {
-    struct pool *own = pool_create(&(struct pool_options){.workers = plain() ? 200 : 20});
+    struct pool *own = pool_create(&(struct pool_options){.workers = !check_under("") ? 200 : 20});
     int i, sum = 0;
 
     (void)state;
@@ -997,7 +989,7 @@ static void assert_flat(long before, long kib)
 {
     long now = resident();
 
-    if (plain() && now > before + kib)
+    if (!check_under("") && now > before + kib)
         fail_msg("the host grew from %ld to %ld KiB", before, now);
 }
 

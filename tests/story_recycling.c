@@ -24,13 +24,6 @@ struct notes {
 static struct notes *notes;
 static unsigned mine;                   /* in a worker: items that it has run */
 
-static int under_tool(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && *tool;
-}
-
 static int initializer(struct pool_worker *worker)
 {
     atomic_fetch_add(&ledger->births, 1);
@@ -115,13 +108,13 @@ static void map_all(struct pool *pool, size_t count)
 
 static size_t many(void)
 {
-    return under_tool() ? 1000 : 20000;
+    return check_under("") ? 1000 : 20000;
 }
 
 /* Where each birth counts: under a tool it takes half a second. */
 static size_t some(size_t count)
 {
-    return under_tool() ? count / 10 : count;
+    return check_under("") ? count / 10 : count;
 }
 
 static void no_worker_runs_more(void **state)
@@ -420,7 +413,7 @@ static void an_initializer_that_fails_breaks_the_pool(void **state)
 static void close_while_heirs_are_born(void **state)
 {
     (void)state;
-    for (size_t i = 1; i < 12; i += under_tool() ? 5 : 2) {
+    for (size_t i = 1; i < 12; i += check_under("") ? 5 : 2) {
         struct pool *pool = make((struct pool_options){.workers = 2, .max_tasks = 4});
 
         map_all(pool, i);
@@ -431,7 +424,7 @@ static void close_while_heirs_are_born(void **state)
 static void terminate_while_heirs_are_born(void **state)
 {
     (void)state;
-    for (size_t i = 1; i < 12; i += under_tool() ? 5 : 2) {
+    for (size_t i = 1; i < 12; i += check_under("") ? 5 : 2) {
         struct pool *pool = make((struct pool_options){.workers = 2, .max_tasks = 4});
 
         map_all(pool, i);
@@ -470,7 +463,7 @@ static void a_worker_that_grows_is_replaced_soon(void **state)
     assert_int_equal(stats.replaced_max_tasks, 0);
     assert_int_equal(stats.replaced_crashed, 0);
     assert_true(notes->most <= 12);
-    assert_true(under_tool() || notes->most >= 6);
+    assert_true(check_under("") || notes->most >= 6);
     end_well(pool);
     assert_true(ledger->ends >= 4);
 }
@@ -484,7 +477,7 @@ static int does_not_leak(struct pool_task *task)
 
 static void one_that_does_not_grow_stays(void **state)
 {
-    struct pool *pool = make((struct pool_options){.workers = 1, .max_memory = (under_tool() ? 512 : 8) * MIB});
+    struct pool *pool = make((struct pool_options){.workers = 1, .max_memory = (check_under("") ? 512 : 8) * MIB});
     pid_t pid = worker_of(pool, 0);
 
     (void)state;
@@ -512,7 +505,7 @@ static void memory_of_the_hosts_does_not_count(void **state)
     pid_t pid;
 
     (void)state;
-    if (under_tool()) {
+    if (check_under("")) {
         print_message("skipped: a tool keeps books of its own on what is read\n");
         skip();
     }
@@ -540,7 +533,7 @@ static int grows_at_birth(struct pool_worker *worker)
 
 static void what_an_initializer_takes_does_not_count(void **state)
 {
-    struct pool *pool = make((struct pool_options){.workers = 1, .max_memory = (under_tool() ? 512 : 8) * MIB,
+    struct pool *pool = make((struct pool_options){.workers = 1, .max_memory = (check_under("") ? 512 : 8) * MIB,
                                                    .initializer = grows_at_birth});
 
     (void)state;

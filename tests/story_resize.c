@@ -20,13 +20,6 @@ struct notes {
 
 static struct notes *notes;
 
-static int under_tool(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && *tool;
-}
-
 static int initializer(struct pool_worker *worker)
 {
     atomic_fetch_add(&ledger->births, 1);
@@ -352,7 +345,7 @@ static void down_and_up_again(void **state)
     struct pool *pool = make(MOST, 0);
 
     (void)state;
-    for (int i = 0; i < (under_tool() ? 2 : 5); i++) {
+    for (int i = 0; i < (check_under("") ? 2 : 5); i++) {
         resize(pool, 1);
         assert_works(pool);
         resize(pool, MOST);
@@ -443,7 +436,7 @@ static void end_turmoil(struct turmoil *t)
 
 static size_t many(void)
 {
-    return under_tool() ? 2000 : 100000;
+    return check_under("") ? 2000 : 100000;
 }
 
 static void map_of(struct pool *pool, size_t count)

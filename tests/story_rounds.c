@@ -13,16 +13,9 @@
 
 enum { N = 50, WARM = 5 };
 
-static int measured(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return !tool || !*tool;
-}
-
 static int rounds(void)
 {
-    return getenv("FORKPOOL_LONG") ? 1000 : measured() ? 25 : 10;
+    return getenv("FORKPOOL_LONG") ? 1000 : !check_under("") ? 25 : 10;
 }
 
 static int count_mappings(void)
@@ -175,7 +168,7 @@ static void leaves_nothing(void **state)
         round();
     }
     check_end(&before);
-    if (!measured())
+    if (check_under(""))
         return;
     now = count_mappings();
     if (now != mappings)

@@ -40,7 +40,7 @@ static int take_a_while(struct pool_task *task)
 
 static int rounds(void)
 {
-    return getenv("FORKPOOL_TOOL") && *getenv("FORKPOOL_TOOL") ? ROUNDS / 20 : ROUNDS;
+    return check_under("") ? ROUNDS / 20 : ROUNDS;
 }
 
 static void apply_at_random_times(unsigned no_spin)

@@ -837,7 +837,6 @@ struct scene {
 static void ends_at_once_and_silently(void **state)
 {
     const struct scene *scene = *state;
-    const char *tool = getenv("FORKPOOL_TOOL");
     int64_t pressed, took = 0;
     int tries;
 
@@ -850,7 +849,7 @@ static void ends_at_once_and_silently(void **state)
         leaves_nothing();
         took = clock_now() - pressed;
         assert_string_equal(terminal.text, "");
-        if (took <= (int64_t)(2 * SECOND) || (tool && *tool))
+        if (took <= (int64_t)(2 * SECOND) || check_under(""))
             return;
     }
     fail_msg("it took %g seconds", (double)took / SECOND);
@@ -925,9 +924,7 @@ static void terminate_by_another_thread_gets_out(void **state)
 /* Under valgrind there is no stopping: it does nothing where SIGTSTP would stop the process. */
 static void needs_stopping(void)
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    if (tool && strcmp(tool, "valgrind") == 0)
+    if (check_under("valgrind"))
         skip();
 }
 

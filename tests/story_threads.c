@@ -269,10 +269,8 @@ static void *own_pool(void *number)
 
 static void eight_threads_have_a_pool_each(void **state)
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
-
     (void)state;
-    if (tool && strstr(tool, "thread"))
+    if (check_under("thread"))
         skip();                         /* its runtime has locks of its own, and forks while other threads may hold them */
     in_threads(own_pool, NULL);
 }

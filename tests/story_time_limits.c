@@ -54,13 +54,6 @@ static int clear(void **state)
 #undef STORY
 #define STORY(function) cmocka_unit_test_setup(function, clear)
 
-static int tool(void)
-{
-    const char *name = getenv("FORKPOOL_TOOL");
-
-    return name && *name;
-}
-
 static int is_long(void)
 {
     return getenv("FORKPOOL_LONG") != NULL;
@@ -366,7 +359,7 @@ static void a_loop_with_all_signals_blocked(void **state)
 
 static void all_of_many_workers_hang(void **state)
 {
-    const size_t count = tool() ? 12 : MANY;
+    const size_t count = check_under("") ? 12 : MANY;
     struct pool_call call = {.timeout = 0.3};
     struct end ends[MANY] = {{0}};
     struct pool *pool = make_pool((unsigned)count);

@@ -1783,8 +1783,7 @@ static void a_channel_written_over_harms_nobody_else(void **state)
     unsigned char *common = pattern(CHANNEL_STREAM + 5, 1);
     unsigned damaged = 0;
     largest = SLOT + 1;
-    const char *tool = getenv("FORKPOOL_TOOL");
-    const unsigned rounds = getenv("FORKPOOL_LONG") ? 5000000 : tool && strstr(tool, "valgrind") ? 10000 : 200000;
+    const unsigned rounds = getenv("FORKPOOL_LONG") ? 5000000 : check_under("valgrind") ? 10000 : 200000;
     for (unsigned i = 0; i < 6; i++) {
         calls[i] = call_of(i + 1, i % 3, i % 3 == RESULT_PACKED ? 8 : 0);
         if (i >= 3) {

@@ -76,14 +76,6 @@ static void limit(int free_numbers)
         NEED(close(fd) == 0);
 }
 
-/* valgrind plays the limit itself, beneath its own descriptors, and forgets those that it has to take back. */
-static int limit_is_played(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && strstr(tool, "valgrind");
-}
-
 static int flags_are(int fd, int nonblocking)
 {
     return fd > 2 && (fcntl(fd, F_GETFD) & FD_CLOEXEC) && !(fcntl(fd, F_GETFL) & O_NONBLOCK) == !nonblocking;
@@ -181,7 +173,7 @@ static void pipe_at_the_limit(void)
 static void pipe_fails_clean_where_no_number_is_left(void **state)
 {
     (void)state;
-    if (limit_is_played())
+    if (check_under("valgrind"))
         skip();
     in_child(pipe_at_the_limit);
 }
@@ -609,7 +601,7 @@ static void receive_at_the_limit(void)
 static void receiving_fails_clean_where_no_number_is_left(void **state)
 {
     (void)state;
-    if (limit_is_played())
+    if (check_under("valgrind"))
         skip();
     in_child(receive_at_the_limit);
 }

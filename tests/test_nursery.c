@@ -29,8 +29,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 
-#include <cmocka.h>
-
+#include "check.h"
 #include "clock.h"
 #include "fd.h"
 #include "nursery.h"
@@ -57,9 +56,7 @@ static int count_fds(void)
 
 static double promised(void)            /* "within a second", and more under a tool that slows all down */
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && *tool ? 10.0 : 1.0;
+    return check_under("") ? 10.0 : 1.0;
 }
 
 /* How long what is over when nursery_close returns may still be seen: not at all, where it can wait for the nursery itself. */
@@ -74,9 +71,7 @@ static double at_once(void)
 
 static int many_times(int n)            /* and fewer under a tool */
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && *tool ? n / 10 : n;
+    return check_under("") ? n / 10 : n;
 }
 
 static int has_child(void)
@@ -1176,9 +1171,7 @@ static void test_short_of_processes_it_says_so(void **state)
 /* It keeps numbers for itself and answers for the kernel, otherwise than that does. */
 static int limits_are_valgrinds(void)
 {
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && strstr(tool, "valgrind");
+    return check_under("valgrind");
 }
 
 static void test_short_of_descriptors_nothing_is_left(void **state)

@@ -240,13 +240,6 @@ IN_CHILD(each_index_has_its_cpu)
 
 /* ---- Memory of its own */
 
-static int under_tool(void)
-{
-    const char *tool = getenv("FORKPOOL_TOOL");
-
-    return tool && *tool;
-}
-
 static char *map(int how)
 {
     char *at = mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, how | MAP_ANONYMOUS, -1, 0);
@@ -266,7 +259,7 @@ static void what_it_touches_is_its_own_child(void)
     memset(at, 1, 64 * MIB);
     after = worker_memory();
     WANT(after >= before + 60 * MIB);
-    WANT(under_tool() || after <= before + 72 * MIB);
+    WANT(check_under("") || after <= before + 72 * MIB);
     munmap(at, 64 * MIB);
     WANT(worker_memory() <= after - 60 * MIB);
 }
@@ -283,7 +276,7 @@ static void what_it_shares_is_not_child(void)
 static void what_it_shares_is_not(void **state)
 {
     (void)state;
-    if (under_tool()) {
+    if (check_under("")) {
         print_message("skipped: a tool keeps books of its own on what is touched\n");
         skip();
     }
@@ -308,7 +301,7 @@ static void what_it_inherited_stays_what_it_was_child(void)
 static void what_it_inherited_stays_what_it_was(void **state)
 {
     (void)state;
-    if (under_tool()) {
+    if (check_under("")) {
         print_message("skipped: a tool keeps books of its own on what is touched\n");
         skip();
     }
@@ -326,7 +319,7 @@ static void it_is_told_without_any_descriptor_child(void)
 
     for (fd = 3; fd < 256; fd++)
         close(fd);
-    if (under_tool()) {
+    if (check_under("")) {
         print_message("skipped: a tool needs descriptors of its own\n");
         return;
     }

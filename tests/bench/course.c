@@ -1,29 +1,13 @@
 /* What asynchronous calls, time limits and recycling cost, with 2 workers: no peer has the same, so these stand alone. Prints lines. */
 #define _GNU_SOURCE
-#include <forkpool.h>
+#include "bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 enum { TRIPS = 20000, FLIGHT = 10000, LIMITS = 50, LIMIT_MS = 50, WORK = 20000 };
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static void need(int good)
-{
-    if (good)
-        return;
-    fprintf(stderr, "bench: %s\n", pool_error());
-    exit(1);
-}
 
 static int echo(struct pool_task *task)
 {

@@ -1,13 +1,12 @@
 /* The short benchmark: four workloads that say most about a pool, each with 2 workers. Prints "name value unit" a line, the best of the
  * rounds given as argument; short.py does the same with multiprocessing.Pool, and `run` sets them side by side. */
 #define _GNU_SOURCE
-#include <forkpool.h>
+#include "bench.h"
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { SQUARES = 1000000, TRIPS = 20000, STREAM = 200000, LARGE = 64, LARGE_SIZE = 4 << 20 };
 
@@ -25,21 +24,6 @@ static int echo(struct pool_task *task)
         return 1;
     memcpy(out, task->in, task->in_size);
     return 0;
-}
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static void need(int good)
-{
-    if (good)
-        return;
-    fprintf(stderr, "bench: %s\n", pool_error());
-    exit(1);
 }
 
 static double map_squares(struct pool *pool, void *in, void *out)
