@@ -53,6 +53,8 @@ static void be_over(struct pool_job *j)
     }
     j->job.news = &j->pool->news;       /* not earlier: until now there was nothing to be told */
     job_tell(&j->job);
+    if (j->waiting)
+        sched_poke(&j->pool->sched);    /* who waits may be the one that turns the loop */
 }
 
 static void on_end(struct job *job)

@@ -91,6 +91,8 @@ static void run_first(struct helper *h)
     pthread_mutex_lock(&h->sched->lock);
     h->running = 0;
     errand->after(errand);
+    if (!helper_is_idle(h) || !(h->sched->finishing || h->sched->closed))
+        return;
     waiter_wake(&h->sched->waiter);     /* pool_join and pool_destroy wait for the last of them, */
     sched_poke(h->sched);               /*   and may be those that turn the loop */
 }
