@@ -13,7 +13,7 @@
 
 /* Sizes of the parts of a region, in bytes. */
 enum {
-    CHANNEL_TASKS = 256 << 10,      /* ring of task frames */
+    CHANNEL_TASKS = 512 << 10,      /* ring of task frames */
     CHANNEL_RESULTS = 256 << 10,    /* ring of result frames */
     CHANNEL_STREAM = 256 << 10,     /* each direction's window on a payload larger than a lane slot */
     CHANNEL_INLINE = 16 << 10,      /* larger payloads leave the rings for the lane */
@@ -141,8 +141,14 @@ void channel_caller_wakes(struct desk *desk);
 /* Nonzero: the other side slept; ring its pipe. At most one ring a sleep. */
 int channel_must_wake_worker(struct desk *desk);
 int channel_must_wake_stuck_worker(struct desk *desk);      /* one that only waits for work sleeps on */
-int channel_must_wake_caller(struct desk *desk, uint32_t finished);
+int channel_must_wake_waiting_caller(struct desk *desk, uint32_t finished);
 int channel_must_wake_caller_now(struct desk *desk);
+
+/* After each item, hence inline: the caller hardly ever waits. */
+static inline int channel_must_wake_caller(struct desk *desk, uint32_t finished)
+{
+    return atomic_load(&desk->caller_state) != CHANNEL_AWAKE && channel_must_wake_waiting_caller(desk, finished);
+}
 
 /* ---- Streams: one payload at a time in each direction, through a window of CHANNEL_STREAM bytes. */
 

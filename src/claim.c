@@ -14,24 +14,6 @@
  * now, whichever was there when it first looked. */
 #include "claim.h"
 
-#define CLOSED  (1ull << 63)
-#define RUNNING (1ull << 62)
-
-struct claim claim_decode(uint64_t word)
-{
-    return (struct claim){
-        .front = (uint32_t)(word >> 31) & CLAIM_MASK,
-        .back = (uint32_t)word & CLAIM_MASK,
-        .running = (word & RUNNING) != 0,
-        .closed = (word & CLOSED) != 0,
-    };
-}
-
-uint64_t claim_encode(struct claim c)
-{
-    return (uint64_t)c.back | (uint64_t)c.front << 31 | (c.running ? RUNNING : 0) | (c.closed ? CLOSED : 0);
-}
-
 struct claim claim_load(claim_word *word)
 {
     return claim_decode(atomic_load(word));

@@ -29,8 +29,16 @@ static inline uint32_t claim_distance(uint32_t from, uint32_t to) { return (to -
 static inline uint32_t claim_finished(struct claim c) { return (c.front - c.running) & CLAIM_MASK; }
 static inline uint32_t claim_waiting(struct claim c) { return claim_distance(c.front, c.back); }
 
-struct claim claim_decode(uint64_t word);
-uint64_t     claim_encode(struct claim claim);
+static inline struct claim claim_decode(uint64_t word)
+{
+    return (struct claim){.front = (uint32_t)(word >> 31) & CLAIM_MASK, .back = (uint32_t)word & CLAIM_MASK, .running = (uint32_t)(word >> 62) & 1,
+                          .closed = (uint32_t)(word >> 63)};
+}
+
+static inline uint64_t claim_encode(struct claim c)
+{
+    return (uint64_t)c.back | (uint64_t)c.front << 31 | (uint64_t)c.running << 62 | (uint64_t)c.closed << 63;
+}
 
 /* The word as it is now; what its worker published with it is visible afterwards. */
 struct claim claim_load(claim_word *word);
@@ -50,6 +58,22 @@ enum claim_step claim_next(claim_word *word, struct claim *mine);
 
 /* The same without claiming: CLAIM_EMPTY, or CLAIM_DAMAGED. */
 enum claim_step claim_finish(claim_word *word, struct claim *mine);
+
+/* claim_next's usual step, for each item and hence inline: from one item to the next, with the word as the worker left it. Nonzero: it is
+ * done (CLAIM_GOT), and *left is the word now; 0: nothing was done, ask claim_next. On the encoded word, since taking it apart and
+ * putting it together costs as much as the swap. Only a word that runs on, open, with a front that has not run over has `running` alone
+ * at its top after the step (or one that ran nothing and whose front did run over into it, which comes to the same). */
+static inline int claim_go_on(claim_word *word, uint64_t *left)
+{
+    uint64_t old = *left, next = old + (1ull << 31);
+    if (next >> 62 != 1 || !((old >> 31 ^ old) & CLAIM_MASK) || !atomic_compare_exchange_strong(word, &old, next))
+        return 0;
+    *left = next;
+    return 1;
+}
+
+/* The position of the item that runs. */
+static inline uint32_t claim_running(uint64_t word) { return ((uint32_t)(word >> 31) - 1) & CLAIM_MASK; }
 
 /* The caller: `back` and `closed` are its own to change, and `books` is what it left in the word. Each returns 0 and updates
  * books, or -1 where the word is damaged and nothing was changed. */

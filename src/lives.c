@@ -219,10 +219,13 @@ int crew_mind(struct crew *c, int64_t now)
     if (c->look_at <= now)
         look_after_all(c, now);
     r = nursery_flush(c->nursery);
+    if (!r && !c->polls[CREW_POLL_NURSERY].revents)
+        return 0;                       /* the last poll had nothing; what came since is there in the next */
     while (!r && !(r = nursery_next(c->nursery, &report))) {
         hear_of(c, &report);
         changed = 1;
     }
+    c->polls[CREW_POLL_NURSERY].revents = 0;
     if (r == EAGAIN)
         return changed;
     lose_nursery(c);

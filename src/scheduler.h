@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#define DEPTH_MOST 8192                 /* items waiting at a worker */
+#define DEPTH_MOST 65536                /* items waiting at a worker */
 
 struct sched {
     pthread_mutex_t lock;

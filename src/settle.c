@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-#define DEPTH_TIME 150000               /* nanoseconds of work that should wait at a worker */
+#define DEPTH_TIME 400000               /* nanoseconds of work that should wait at a worker */
 #define DEPTH_LEAST 2                   /* items: one runs, one waits, so that a worker need not wait for the caller */
 
 /* ---- Taking */

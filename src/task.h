@@ -19,11 +19,18 @@ struct task_run {
     struct pool_task task;  /* first: the user's pointer is the run's */
     struct pool_worker worker;
     struct task_room room;
+    struct task_room prepared;  /* set before the task runs: the room of a result of that size; at NULL: make_room is to be asked for any */
+    unsigned forks;             /* forks_count of the process whose rooms these are */
     int (*make_room)(struct task_run *, size_t size);       /* sets room, forgetting the one before; 0, or -1: no memory */
     char     text[STATUS_TEXT + 1];                           /* pool_fail's or pool_init_fail's message */
 };
 
 /* Begins a run: no result, no message. */
-void task_begin(struct task_run *run);
+static inline void task_begin(struct task_run *run)
+{
+    run->room.at = NULL;
+    run->room.place = 0;
+    run->text[0] = '\0';
+}
 
 #endif

@@ -90,15 +90,16 @@ static void open_signals(void)
 
 static void settle_in(struct worker *w, const struct worker_plan *plan, unsigned slot, int task_pipe, int result_pipe)
 {
-    *w = (struct worker){.task_pipe = task_pipe, .result_pipe = result_pipe, .forks = forks_count};
+    *w = (struct worker){.task_pipe = task_pipe, .result_pipe = result_pipe};
     if (fd_identify(task_pipe, &w->task_identity) || fd_identify(result_pipe, &w->result_identity))
         _exit(WORKER_DAMAGED);
     channel_lay(&w->channel, plan->desks + slot * plan->desk_size, plan->regions + slot * plan->region_size, plan->slot_size);
-    w->mine = claim_load(&w->channel.desk->claim);
+    w->left = atomic_load(&w->channel.desk->claim);
     w->spin.off = plan->no_spin || cpu_affinity() < 2;
     w->max_memory = plan->limits.max_memory;
     w->run.worker = (struct pool_worker){.index = atomic_load(&w->channel.desk->index), .arg = plan->initarg};
     w->run.task.worker = &w->run.worker;
+    w->run.forks = forks_count;
     worker_result_init(w);
 }
 
@@ -130,6 +131,32 @@ static void learn_call(struct worker *w, const struct frame *frame)
     memcpy(call->common, (const char *)frame->payload + sizeof head, call->common_size);
 }
 
+/* Do its items need nothing but to be run? */
+static int is_plain(const struct worker *w)
+{
+    const struct worker_call *call = w->call;
+    return w->head.place == PLACE_INLINE && call->fn && !call->timed && !call->unread && (call->common || !call->common_size) && !w->max_memory;
+}
+
+/* Where its items and results lie: all of them within it, so that no item has to be asked again. */
+static void lay_out_span(struct worker *w, size_t size)
+{
+    const struct worker_span *head = &w->head;
+    unsigned char *body = (unsigned char *)(uintptr_t)(w->span + 1);
+    uint64_t out_size = w->call->out_size;
+    if (head->place == PLACE_INLINE && head->item_size && head->count > size / head->item_size)
+        worker_damaged();
+    w->items = body;
+    w->results = NULL;
+    w->plain = is_plain(w);
+    if (w->call->mode != RESULT_PACKED)
+        return;
+    if (head->results > size || (out_size && head->count > (size - head->results) / out_size))
+        worker_damaged();
+    w->results = body + head->results;
+    w->run.prepared = (struct task_room){.size = (size_t)out_size, .place = WORKER_ROOM_SPAN};
+}
+
 static void enter_span(struct worker *w, const struct frame *frame)
 {
     const struct task_span *span = frame->payload;
@@ -141,18 +168,22 @@ static void enter_span(struct worker *w, const struct frame *frame)
         worker_damaged();
     w->span = span;
     w->span_first = frame->tag;
-    w->span_size = frame->size - sizeof *span;
     w->call = &w->calls[w->head.call];
+    lay_out_span(w, (size_t)frame->size - sizeof *span);
+}
+
+/* The caller lowers it where it takes some of its items back. */
+static uint32_t span_count(const struct worker *w)
+{
+    uint32_t count = atomic_load_explicit(&w->span->count, memory_order_relaxed);
+    if (count > w->head.count)
+        worker_damaged();
+    return count;
 }
 
 static int in_current_span(const struct worker *w, uint32_t position)
 {
-    if (!w->span)
-        return 0;
-    uint32_t count = atomic_load_explicit(&w->span->count, memory_order_relaxed);
-    if (count > w->head.count)
-        worker_damaged();
-    return claim_distance(w->span_first, position) < count;
+    return w->span && claim_distance(w->span_first, position) < span_count(w);
 }
 
 /* Goes on in the task ring to the span that has the claimed position. The caller writes no further frame into what was not
@@ -188,14 +219,11 @@ static void read_stream(struct worker *w, enum tell_kind need, uint32_t tag, voi
     }
 }
 
-static const void *find_item(struct worker *w, uint32_t position, size_t size)
+static const void *find_item(struct worker *w, uint32_t position, uint32_t nth, size_t size)
 {
-    uint64_t nth = claim_distance(w->span_first, position);
     switch (w->head.place) {
     case PLACE_INLINE:
-        if (size && nth >= w->span_size / size)
-            worker_damaged();
-        return (const char *)(w->span + 1) + nth * size;
+        return w->items + nth * size;
     case PLACE_LANE:
         if (w->head.at >= CHANNEL_LANE_SLOTS || size > w->channel.slot_size)
             worker_damaged();
@@ -212,7 +240,8 @@ static const void *find_item(struct worker *w, uint32_t position, size_t size)
 
 /* ---- One item */
 
-static int run_item(struct worker *w, uint32_t position)
+/* What an item may still have to wait for, or fail for, before its function runs. */
+static int fetch_item(struct worker *w, uint32_t position, uint32_t nth)
 {
     struct pool_task *task = &w->run.task;
     struct worker_call *call = w->call;
@@ -226,14 +255,25 @@ static int run_item(struct worker *w, uint32_t position)
     if (call->common_size && !call->common)
         return pool_fail(task, -1, "the worker has no memory for the call's common context of %zu bytes", call->common_size);
     size_t size = (size_t)w->head.item_size;
-    task->in = find_item(w, position, size);
+    task->in = find_item(w, position, nth, size);
     if (!task->in)
         return pool_fail(task, -1, "the worker has no memory for an item of %zu bytes", size);
-    task->in_size = size;
-    task->index = (size_t)w->head.index + claim_distance(w->span_first, position);
+    return 0;
+}
+
+static int run_item(struct worker *w, const void *in, uint32_t nth)
+{
+    struct pool_task *task = &w->run.task;
+    const struct worker_call *call = w->call;
+    task->in = in;
+    task->in_size = (size_t)w->head.item_size;
+    task->index = (size_t)w->head.index + nth;
     task->common = call->common;
     task->common_size = call->common_size;
-    return call->fn(task);
+    int code = call->fn(task);
+    if (forks_count != w->run.forks)
+        leave(0);               /* a child that the task forked came back here: it is no worker */
+    return code;
 }
 
 static void note_start(struct worker *w, uint32_t position)
@@ -243,23 +283,54 @@ static void note_start(struct worker *w, uint32_t position)
     atomic_store(&desk->started_position, position);
 }
 
-static void do_item(struct worker *w, uint32_t position)
+static void begin_item(struct worker *w, uint32_t nth)
 {
-    find_span(w, position);
+    task_begin(&w->run);
+    w->run.prepared.at = w->results ? w->results + nth * w->run.prepared.size : NULL;
+}
+
+/* The claimed item, whatever it needs. */
+static void do_item(struct worker *w)
+{
+    uint32_t position = claim_running(w->left), nth = claim_distance(w->span_first, position);
     w->position = position;
     w->timed = w->call->timed != 0;
     if (w->timed)
         note_start(w, position);
-    task_begin(&w->run);
-    int code = run_item(w, position);
-    if (forks_count != w->forks)
-        leave(0);               /* a child that the task forked came back here: it is no worker */
+    begin_item(w, nth);
+    int code = fetch_item(w, position, nth);
+    if (!code)
+        code = run_item(w, w->run.task.in, nth);
     worker_publish(w, code);
     w->timed = 0;
     if (w->item) {
         free(w->item);
         w->item = NULL;
     }
+}
+
+/* The claimed item of a plain span, and those that follow, as long as nothing out of the ordinary happens: what a map of numbers spends its
+ * time in. Going through the steps of any item for each of them took 320 instructions instead of 100. Nonzero: the next one is claimed,
+ * and lies in another span; 0: it is still to be claimed. */
+static int do_plain_items(struct worker *w)
+{
+    struct desk *desk = w->channel.desk;
+    uint32_t nth = claim_distance(w->span_first, claim_running(w->left));
+    do {
+        begin_item(w, nth);
+        int code = run_item(w, w->items + nth * (size_t)w->head.item_size, nth);
+        if (code || w->run.room.place != WORKER_ROOM_SPAN) {
+            w->position = claim_running(w->left);
+            worker_publish(w, code);
+            if (w->urgent)
+                return 0;
+        }
+        if (!claim_go_on(&desk->claim, &w->left))
+            return 0;
+        if (channel_must_wake_caller(desk, claim_running(w->left)))
+            worker_ring(w);
+    } while (++nth < span_count(w));
+    return 1;
 }
 
 /* Looks at most once a millisecond: an item that is over sooner does not get much. */
@@ -274,15 +345,37 @@ static int has_grown_too_far(struct worker *w)
     return grown > w->max_memory;
 }
 
+static enum claim_step step(struct worker *w, enum claim_step (*take)(claim_word *, struct claim *))
+{
+    struct claim mine = claim_decode(w->left);
+    enum claim_step got = take(&w->channel.desk->claim, &mine);
+    w->left = claim_encode(mine);
+    return got;
+}
+
 static enum claim_step next_claim(struct worker *w)
 {
-    claim_word *word = &w->channel.desk->claim;
-    if (!w->max_memory || !has_grown_too_far(w))
-        return claim_next(word, &w->mine);
-    if (claim_finish(word, &w->mine) == CLAIM_DAMAGED)
-        return CLAIM_DAMAGED;
-    worker_wait(w, worker_news_closed);         /* the caller reads how far it has grown, and dismisses it */
-    return CLAIM_CLOSED;
+    if (w->max_memory && has_grown_too_far(w)) {
+        if (step(w, claim_finish) == CLAIM_DAMAGED)
+            return CLAIM_DAMAGED;
+        worker_wait(w, worker_news_closed);     /* the caller reads how far it has grown, and dismisses it */
+        return CLAIM_CLOSED;
+    }
+    return claim_go_on(&w->channel.desk->claim, &w->left) ? CLAIM_GOT : step(w, claim_next);
+}
+
+/* The claimed item, and those that can be claimed along the way. */
+static void do_items(struct worker *w)
+{
+    for (;;) {
+        find_span(w, claim_running(w->left));
+        if (!w->plain) {
+            do_item(w);
+            return;
+        }
+        if (!do_plain_items(w))
+            return;
+    }
 }
 
 static void work(struct worker *w)
@@ -291,10 +384,10 @@ static void work(struct worker *w)
     for (;;) {
         switch (next_claim(w)) {
         case CLAIM_GOT:
-            if (w->urgent ? channel_must_wake_caller_now(desk) : channel_must_wake_caller(desk, claim_finished(w->mine)))
-                worker_ring(w);
+            if (w->urgent ? channel_must_wake_caller_now(desk) : channel_must_wake_caller(desk, claim_running(w->left)))
+                worker_ring(w);         /* all before what it has now is finished */
             w->urgent = 0;
-            do_item(w, claim_add(w->mine.front, CLAIM_MASK));
+            do_items(w);
             break;
         case CLAIM_EMPTY:
             worker_wait(w, worker_news_claim);
@@ -322,7 +415,7 @@ static int become_ready(struct worker *w, const struct worker_plan *plan, uint32
         return code;
     }
     code = plan->initializer ? plan->initializer(&w->run.worker) : 0;
-    if (forks_count != w->forks)
+    if (forks_count != w->run.forks)
         leave(0);
     w->memory_when_ready = w->max_memory ? worker_memory() : 0;
     if (code)

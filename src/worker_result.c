@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ROOM_NONE, ROOM_SPAN, ROOM_RING, ROOM_LANE, ROOM_HEAP };
+enum { ROOM_NONE, ROOM_SPAN = WORKER_ROOM_SPAN, ROOM_RING, ROOM_LANE, ROOM_HEAP };
 enum { HEAP_KEEP = 1 << 20 };           /* bytes of heap that stay for the next result */
 
 void worker_damaged(void)
@@ -187,7 +187,7 @@ static void *take_heap(struct worker *w, size_t size)
 
 static int in_span(const struct worker *w, size_t size)
 {
-    return w->call->mode == RESULT_PACKED && size == w->call->out_size;
+    return w->run.prepared.at && size == w->run.prepared.size;
 }
 
 static size_t room_size(const struct worker *w)
@@ -195,26 +195,16 @@ static size_t room_size(const struct worker *w)
     return w->run.room.at ? w->run.room.size : 0;
 }
 
-static void *take_span(struct worker *w, size_t size)
-{
-    uint64_t nth = claim_distance(w->span_first, w->position);
-    uint64_t at = w->head.results + nth * size;
-    if (at > w->span_size || size > w->span_size - at)
-        worker_damaged();
-    return (char *)(uintptr_t)(w->span + 1) + at;
-}
-
 static int make_room(struct task_run *run, size_t size)
 {
     struct worker *w = (struct worker *)(void *)run;
     struct task_room *room = &run->room;
-    if (forks_count != w->forks)
+    if (forks_count != run->forks)
         return -1;              /* a child that the task forked: the place is its parent's */
     give_back_lane(w);
     *room = (struct task_room){.size = size};
     if (in_span(w, size)) {
-        room->at = take_span(w, size);
-        room->place = ROOM_SPAN;
+        *room = run->prepared;
     } else if (w->call->mode == RESULT_DROPPED || size > w->channel.slot_size) {
         room->at = take_heap(w, size);
         room->place = ROOM_HEAP;

@@ -29,10 +29,9 @@ struct worker_span {
 struct worker {
     struct task_run run;                /* first: a task's run is its worker */
     struct channel  channel;
-    struct claim    mine;               /* what this worker left in the claim word */
+    uint64_t        left;               /* the claim word as this worker left it */
     int             task_pipe, result_pipe;
     struct fd_identity task_identity, result_identity;
-    unsigned        forks;              /* forks_count at birth */
     struct spin     spin;
     size_t          max_memory, memory_when_ready;
     int64_t         measured;           /* when it last looked at its memory */
@@ -41,7 +40,9 @@ struct worker {
     const struct task_span *span;       /* the current one, in the ring; only its count is read there again, and the rest was */
     struct worker_span head;            /*   copied before any of its items ran: those may have written over it since */
     uint32_t        span_first;
-    uint64_t        span_size;          /* bytes of items and results behind it */
+    const unsigned char *items;         /* PLACE_INLINE: of its first item */
+    unsigned char  *results;            /* RESULT_PACKED: of its first item; NULL: results do not lie there */
+    int             plain;              /* its items lie there, and need nothing but to be run */
     struct worker_call *call;           /* the current span's */
     struct worker_call calls[CHANNEL_CALLS];
     void           *item;               /* a streamed item's own memory */
@@ -57,7 +58,10 @@ struct worker {
     int             urgent;             /* the caller should hear of the last item at once */
 };
 
-void worker_result_init(struct worker *w);
+void worker_result_init(struct worker *w);          /* the way out is open */
+
+/* Where a result lies that needs no further word: in its span. */
+enum { WORKER_ROOM_SPAN = 1 };
 
 /* Writes down how the running item ended: its result, or its failure with `code`. The caller sees it once the item is finished. */
 void worker_publish(struct worker *w, int code);

@@ -83,9 +83,19 @@ struct play {
 
 static unsigned long schedules;
 
+/* As workers do: the short way where that is open. */
+static enum claim_step next(claim_word *at, struct claim *mine)
+{
+    uint64_t left = claim_encode(*mine);
+    if (!claim_go_on(at, &left))
+        return claim_next(at, mine);
+    *mine = claim_decode(left);
+    return CLAIM_GOT;
+}
+
 static void worker_steps(struct play *p)
 {
-    enum claim_step step = claim_next(&word, &p->mine);
+    enum claim_step step = next(&word, &p->mine);
     assert_int_equal(step, p->closed ? CLAIM_CLOSED : p->count ? CLAIM_GOT : CLAIM_EMPTY);
     p->running = -1;
     if (step != CLAIM_GOT)
@@ -214,10 +224,34 @@ static void a_worker_believes_no_other_front(void **state)
     for (unsigned bit = 31; bit < 63; bit++) {
         struct claim mine = {.front = 5, .back = 9, .running = 1}, before = mine;
         atomic_store(&word, claim_encode(mine) ^ 1ull << bit);
-        assert_int_equal(claim_next(&word, &mine), CLAIM_DAMAGED);
+        assert_int_equal(next(&word, &mine), CLAIM_DAMAGED);
         assert_memory_equal(&mine, &before, sizeof mine);
         assert_true(atomic_load(&word) == (claim_encode(mine) ^ 1ull << bit));
     }
+}
+
+/* Only for a word that is as it was left, and then it is the same as the long way. */
+static void the_short_way_leads_where_the_long_one_does(void **state)
+{
+    (void)state;
+    const uint32_t positions[] = {0, 1, 5, CLAIM_MASK - 1, CLAIM_MASK};
+    unsigned went = 0;
+    for (unsigned i = 0; i < 5 * 5 * 4; i++) {
+        struct claim c = {positions[i % 5], positions[i / 5 % 5], i / 25 % 2, i / 50}, mine = c;
+        uint64_t left = claim_encode(c);
+        set(c);
+        int gone = claim_go_on(&word, &left);
+        uint64_t there = atomic_load(&word);
+        assert_true(there == left);
+        set(c);
+        assert_int_equal(gone ? CLAIM_GOT : 0, gone ? claim_next(&word, &mine) : 0);
+        assert_true(!gone || atomic_load(&word) == there);
+        went += gone != 0;
+        set((struct claim){c.front, claim_add(c.back, 1), c.running, c.closed});
+        left = claim_encode(c);
+        assert_false(claim_go_on(&word, &left));
+    }
+    assert_true(went > 5);
 }
 
 static void a_caller_believes_no_other_back(void **state)
@@ -265,7 +299,7 @@ static void *claim_all(void *arg)
 {
     struct claim mine = {0};
     enum claim_step step;
-    while ((step = claim_next(&arena.word, &mine)) != CLAIM_CLOSED) {
+    while ((step = next(&arena.word, &mine)) != CLAIM_CLOSED) {
         if (step == CLAIM_DAMAGED) {
             arena.bad = 1;
             break;
@@ -354,6 +388,7 @@ int main(void)
         cmocka_unit_test(all_orders_over_the_end_of_positions),
         cmocka_unit_test(plausible_is_what_a_worker_can_have_done),
         cmocka_unit_test(a_worker_believes_no_other_front),
+        cmocka_unit_test(the_short_way_leads_where_the_long_one_does),
         cmocka_unit_test(a_caller_believes_no_other_back),
         cmocka_unit_test(a_caller_believes_no_front_out_of_reach),
         cmocka_unit_test(two_threads_never_get_the_same_item),
