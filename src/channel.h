@@ -41,6 +41,7 @@ struct desk {
     _Atomic uint64_t result_stream_head;                /* caller: bytes of large results it has taken */
     _Atomic uint32_t index;                             /* caller, before the birth: which of the pool's workers it is */
     _Atomic uint32_t condemned;                         /* caller, before it closes the deque: the worker does not leave in order */
+    _Atomic uint32_t crowded;                           /* caller: more processes have something to do than there are CPUs */
 
     alignas(64) _Atomic uint64_t result_tail;           /* worker: bytes of the result ring it has written */
     _Atomic uint64_t item_stream_head;                  /* worker: bytes of large items and contexts it has taken */

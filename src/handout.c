@@ -18,6 +18,7 @@
 /* ---- Handing out */
 
 enum { POSTS_ENOUGH = 64 };             /* calls at a worker beyond which it gets no more just for being fair */
+enum { DEALS = 8 };                     /* parts in which a worker gets its share of an ordered window */
 
 void sched_ready(struct sched *s, struct job *j)
 {
@@ -35,10 +36,19 @@ static size_t posts(const struct crew_worker *w)
     return w->books.post_tail - w->books.post_head;
 }
 
-/* A job that has nothing under way gets one item to any worker: it must not starve because others keep all of them busy. */
-static int wants(const struct job *j, const struct crew_worker *w)
+/* Items to be posted at a time. In order they are dealt out like cards: if one worker had all the first of the window and another the rest,
+ * the second would be done, and wait for the first before the window moves (2.5 times as long for small items). */
+static size_t deal(const struct sched *s, const struct job *j)
 {
-    return books_outstanding(&w->books) <= j->depth / 2 || (!j->outstanding && posts(w) < POSTS_ENOUGH);
+    size_t share = j->window / (DEALS * (size_t)s->crew.size);
+    return j->kind != JOB_ITER || !j->cells.ordered ? DEPTH_MOST : share ? share : 1;
+}
+
+/* A job that has nothing under way gets one item to any worker: it must not starve because others keep all of them busy. */
+static int wants(const struct job *j, const struct crew_worker *w, size_t deal)
+{
+    size_t free = (j->depth + 1) / 2;
+    return books_outstanding(&w->books) + (deal < free ? deal : free) <= j->depth || (!j->outstanding && posts(w) < POSTS_ENOUGH);
 }
 
 /* How many more items should wait at a worker that has `has`: never more than half of an even share of what is left, so that the end of
@@ -50,6 +60,17 @@ static size_t fill_of(const struct sched *s, const struct job *j, size_t has)
     size_t share = source_known(&j->source) ? source_left(&j->source) / shares : 1;
     depth = depth < share ? depth : share ? share : 1;
     return depth > has ? depth - has : !j->outstanding;
+}
+
+/* Tells a worker whether it may spin when it runs dry. Where the caller and the busy workers have no CPU each, a spinning worker most likely
+ * sits on the one that another needs to give it something: ordered results of small items took twice as long, and a generator's three
+ * times. What it was told grows stale until the next post; then it sleeps, or spins, once too often. */
+static void tell_crowd(const struct sched *s, struct crew_worker *w)
+{
+    _Atomic uint32_t *told = &w->books.channel.desk->crowded;
+    uint32_t crowded = s->crew.watched_count + !w->watched + 1 > s->cpus;
+    if (atomic_load_explicit(told, memory_order_relaxed) != crowded)
+        atomic_store_explicit(told, crowded, memory_order_relaxed);
 }
 
 /* Posts a piece, which fits. An idle worker has nothing to tell until then, so that is where we say that we want to hear of it: by its pipe
@@ -64,6 +85,7 @@ static void post(struct sched *s, struct job *j, struct crew_worker *w, struct p
         w->since = clock_now();
     if (j->timeout)
         sched_judge_by(s, w, clock_now() + j->timeout);
+    tell_crowd(s, w);
     piece->owner = j;
     job_sent(j, piece->count, piece->size);
     if (books_post(&w->books, &j->call, piece, j->kind == JOB_ITER)) {
@@ -74,8 +96,8 @@ static void post(struct sched *s, struct job *j, struct crew_worker *w, struct p
     crew_watch(&s->crew, w);
 }
 
-/* Gives one worker what it should have of one job. Nonzero: it got something. */
-static int serve(struct sched *s, struct job *j, struct crew_worker *w)
+/* Gives one worker what it should have of one job, at most `deal` items. Nonzero: it got something. */
+static int serve(struct sched *s, struct job *j, struct crew_worker *w, size_t deal)
 {
     struct piece piece;
     size_t size = 0, ready = source_ready(&j->source, &size);
@@ -83,6 +105,7 @@ static int serve(struct sched *s, struct job *j, struct crew_worker *w)
         return 0;
     size_t most = fill_of(s, j, books_outstanding(&w->books)), room = books_room(&w->books, &j->call, size);
     size_t left = crew_left(&s->crew, w);
+    most = most < deal ? most : deal;
     most = most < room ? most : room;
     most = most < left ? most : left;
     most = job_may_send(j, most < ready ? most : ready, size, s->crew.size);
@@ -93,19 +116,29 @@ static int serve(struct sched *s, struct job *j, struct crew_worker *w)
     return 1;
 }
 
-/* Nonzero: it got something. *full: no worker takes any more of whatever job. */
-static int offer(struct sched *s, struct job *j, int *full)
+/* One deal to each worker that wants it. Nonzero: somebody got something. *full: no worker takes any more of whatever job. */
+static int deal_out(struct sched *s, struct job *j, size_t much, int *full)
 {
     size_t size;
     int done = 0;
     *full = 1;
     for (size_t i = 0; i < s->crew.hands_count && source_ready(&j->source, &size); i++) {
         struct crew_worker *w = hand(s, i);
-        if (wants(j, w) && serve(s, j, w))
+        if (wants(j, w, much) && serve(s, j, w, much))
             done = 1;
         if (posts(w) < POSTS_ENOUGH)
             *full = 0;
     }
+    return done;
+}
+
+/* Nonzero: somebody got something. */
+static int offer(struct sched *s, struct job *j, int *full)
+{
+    size_t size, much = deal(s, j);
+    int done = deal_out(s, j, much, full);
+    while (done && much < j->depth / 2 && deal_out(s, j, much, full))
+        ;
     if (!source_ready(&j->source, &size)) {
         *full = 0;
         link_remove(&j->ready);

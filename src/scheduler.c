@@ -22,7 +22,8 @@
 int sched_init(struct sched *s, unsigned workers, int no_spin)
 {
     s->wake[0] = s->wake[1] = -1;
-    s->spin.off = no_spin || cpu_affinity() < 2;
+    s->cpus = cpu_affinity();
+    s->spin.off = no_spin || s->cpus < 2;
     s->spun = calloc(workers ? workers : 1, sizeof *s->spun);
     if (!s->spun)
         return ENOMEM;
@@ -152,7 +153,7 @@ static int spin(struct sched *s)
     struct spin_round round;
     size_t count = s->crew.watched_count;
     int news = 0;
-    spin_begin(&s->spin, &round);
+    spin_begin(&s->spin, &round, 0);
     if (!count || !spin_on(&s->spin, &round))
         return 0;
     for (size_t i = 0; i < count; i++)

@@ -15,6 +15,7 @@
 #include "cpu.h"
 
 #define SPIN_TIME 30000             /* nanoseconds: about what a blocking wake-up across CPUs costs */
+#define SPIN_CROWDED 3000           /* nanoseconds where others want the CPU: what comes later than this can wake us */
 #define SPIN_LOOKS 64               /* looks between two looks at the clock */
 #define SPIN_DOUBT 64               /* waits left out after many failures in a row */
 
@@ -24,13 +25,15 @@ struct spin {
     unsigned doubt;         /* how many the next failure leaves out */
 };
 
-struct spin_round { unsigned looks; int64_t until; };
+struct spin_round { unsigned looks; int64_t until, time; };
 
-static inline void spin_begin(struct spin *spin, struct spin_round *round)
+/* crowded: others may want this CPU. Such a spin is so short that it need not pay. */
+static inline void spin_begin(struct spin *spin, struct spin_round *round, int crowded)
 {
     round->looks = 0;
     round->until = 0;
-    if (spin->skip) {
+    round->time = crowded ? SPIN_CROWDED : SPIN_TIME;
+    if (spin->skip && !crowded) {
         spin->skip--;
         round->looks = SPIN_LOOKS;
         round->until = -1;
@@ -52,9 +55,11 @@ static inline int spin_on(struct spin *spin, struct spin_round *round)
         return 1;
     int64_t now = clock_now();
     if (!round->until)
-        round->until = now + SPIN_TIME;
+        round->until = now + round->time;
     if (now < round->until)
         return 1;
+    if (round->time == SPIN_CROWDED)
+        return 0;
     spin->doubt = spin->doubt ? (spin->doubt < SPIN_DOUBT ? spin->doubt * 2 : SPIN_DOUBT) : 1;
     spin->skip = spin->doubt;
     return 0;

@@ -45,18 +45,26 @@ static void sleep_once(struct worker *w)
         worker_damaged();
 }
 
+static int spin_until(struct worker *w, worker_news *news)
+{
+    struct spin_round round;
+    int crowded = (int)atomic_load_explicit(&w->channel.desk->crowded, memory_order_relaxed);
+    for (spin_begin(&w->spin, &round, crowded); spin_on(&w->spin, &round);) {
+        if (!news(w))
+            continue;
+        spin_paid(&w->spin);
+        return 1;
+    }
+    return 0;
+}
+
 static void wait_until(struct worker *w, worker_news *news)
 {
     struct desk *desk = w->channel.desk;
     if (channel_must_wake_caller_now(desk))
         worker_ring(w);
-    struct spin_round round;
-    for (spin_begin(&w->spin, &round); spin_on(&w->spin, &round);) {
-        if (news(w)) {
-            spin_paid(&w->spin);
-            return;
-        }
-    }
+    if (spin_until(w, news))
+        return;
     while (!news(w)) {
         atomic_store(&desk->worker_state, news == worker_news_claim || news == worker_news_closed ? CHANNEL_ASLEEP : CHANNEL_STUCK);
         if (!news(w))
