@@ -34,6 +34,7 @@ struct frame_ring {
     unsigned char *bytes;
     size_t         size;
     size_t         align;
+    size_t         hot;             /* while half of this is enough, frames go round within about so much; 0: always through all of it */
 };
 
 /* Bytes that a frame with such a payload takes of the ring, without padding before it. */

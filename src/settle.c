@@ -8,7 +8,8 @@
  * if it finishes before the kill arrives, its result is drained as ever.
  *
  * The depth of a job is learned from how long its items took: about DEPTH_TIME of work should wait at a worker. It is doubled while
- * workers run dry before the caller is back. */
+ * workers run dry before the caller is back. Where the caller only waits for the end of all, and nobody else has work for the workers,
+ * it is DEPTH_TIME_ALONE: the caller is woken when half of that is done, and takes a CPU from a worker each time. */
 #include "scheduler.h"
 
 #include "clock.h"
@@ -16,15 +17,17 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-#define DEPTH_TIME 400000               /* nanoseconds of work that should wait at a worker */
+#define DEPTH_TIME 150000               /* nanoseconds of work that should wait at a worker */
+#define DEPTH_TIME_ALONE 2000000
 #define DEPTH_LEAST 2                   /* items: one runs, one waits, so that a worker need not wait for the caller */
 
 /* ---- Taking */
 
-static void learn_depth(struct job *j, struct crew_worker *w, size_t count, int64_t now)
+static void learn_depth(const struct sched *s, struct job *j, struct crew_worker *w, size_t count, int64_t now)
 {
     int64_t each = (now - w->since) / (int64_t)count;
-    size_t fit = each > DEPTH_TIME / DEPTH_MOST ? (size_t)(DEPTH_TIME / each) : DEPTH_MOST;
+    int64_t time = j->kind == JOB_ITER || s->jobs.next != s->jobs.before ? DEPTH_TIME : DEPTH_TIME_ALONE;
+    size_t fit = each > time / DEPTH_MOST ? (size_t)(time / each) : DEPTH_MOST;
     fit = fit < DEPTH_LEAST ? DEPTH_LEAST : fit;
     if (!books_outstanding(&w->books) || fit > j->depth)
         j->depth = j->depth * 2 < DEPTH_MOST ? j->depth * 2 : DEPTH_MOST;       /* it ran dry: the measure holds our own delay too */
@@ -113,7 +116,7 @@ int sched_drain(struct sched *s, struct crew_worker *w)
     }
     if (last) {
         int64_t now = clock_now();
-        learn_depth(last, w, count, now);
+        learn_depth(s, last, w, count, now);
         count_done(s, w, all, now);
         w->since = now;
         s->next_hand = w->hand ? w->hand - 1 : 0;
