@@ -1,0 +1,240 @@
+/* The workloads about a pool's life and what it costs: W6 (from creation to destruction), W8 (replacement), W9 (growth), W10 (CPU time, and
+ * rest). */
+#define _GNU_SOURCE
+#include "ours.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static int nothing(struct pool_task *task)
+{
+    (void)task;
+    return 0;
+}
+
+/* ---- W6 -------------------------------------------------------------------------------------------------------- */
+
+static double one_life(void *unused)
+{
+    (void)unused;
+    double begin = seconds();
+    struct pool *pool = start(2, 0);
+    for (int i = 0; i < 2; i++)
+        need(pool_apply(pool, nothing, NULL, 0, NULL, 0, NULL) == POOL_OK);
+    pool_destroy(pool);
+    return (seconds() - begin) * 1e3;
+}
+
+static void live(const void *arg)
+{
+    const size_t *size = arg;
+    char *memory = *size ? touched(*size) : NULL;
+    report("forkpool", *size ? "create-1GiB" : "create", measured(one_life, NULL, *size ? 3 : 15), "ms");
+    free(memory);
+}
+
+static void lives(void)
+{
+    apart(live, &(size_t){0});
+    apart(live, &(size_t){(size_t)1 << 30});
+}
+
+/* ---- W8 -------------------------------------------------------------------------------------------------------- */
+
+enum { KILLS = 200, BETWEEN = 100 };
+
+struct kills {                  /* in shared memory */
+    struct { double at; pid_t pid; } killed[2];     /* by worker index */
+    double gap[KILLS];
+    _Atomic int count;
+};
+
+/* Works for 100 us. Every hundredth item kills its worker instead; the next item at the same index knows how long that took. */
+static int fragile(struct pool_task *task)
+{
+    struct kills *kills = *(struct kills *const *)task->common;
+    unsigned me = task->worker->index;
+    double now = seconds();
+    if (kills->killed[me].at > 0 && kills->killed[me].pid != getpid()) {
+        kills->gap[kills->count++] = (now - kills->killed[me].at) * 1e3;
+        kills->killed[me].at = 0;
+    }
+    while (seconds() < now + 1e-4)
+        ;
+    if (task->index % BETWEEN == 0 && task->index && task->index <= KILLS * BETWEEN) {
+        kills->killed[me].pid = getpid();
+        kills->killed[me].at = seconds();
+        kill(getpid(), SIGKILL);
+    }
+    return 0;
+}
+
+static void replacements(void)
+{
+    struct kills *kills = mmap(NULL, sizeof *kills, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct pool *pool = start(2, 0);
+    struct pool_call call = {.common = &kills, .common_size = sizeof kills};
+    need(kills != MAP_FAILED);
+    /* A few items more, or the last one killed has no next. */
+    need(pool_map(pool, fragile, pool_range((KILLS + 10) * BETWEEN), NULL, 0, &call) == POOL_CRASHED);
+    int count = kills->count;
+    double middle = median(kills->gap, count);
+    report("forkpool", "replaced-median", middle, "ms");
+    report("forkpool", "replaced-worst", kills->gap[count - 1], "ms");
+    pool_destroy(pool);
+    munmap(kills, sizeof *kills);
+}
+
+/* ---- W9 -------------------------------------------------------------------------------------------------------- */
+
+struct growth { size_t count; int iterated; };
+
+static double grown(struct pool *pool, const struct growth *g)
+{
+    size_t ended = 0;
+    double begin = seconds();
+    if (!g->iterated) {
+        need(pool_map(pool, nothing, pool_range(g->count), NULL, 0, NULL) == POOL_OK);
+        return seconds() - begin;
+    }
+    struct pool_iter *it = pool_imap(pool, nothing, pool_range(g->count), NULL);
+    while (pool_next(it))
+        ended++;
+    need(pool_iter_status(it) == POOL_OK && ended == g->count);
+    pool_iter_free(it);
+    return seconds() - begin;
+}
+
+static void grow(const void *arg)
+{
+    const struct growth *g = arg;
+    struct pool *pool = start(2, 0);
+    char figure[48];
+    double spent[15], whole = 0;
+    int runs = 0;
+    if (g->count <= 10000000)
+        grown(pool, g);
+    do
+        whole += spent[runs++] = grown(pool, g);
+    while (whole < 0.2 && runs < 15);
+    snprintf(figure, sizeof figure, "grow-%s-1e%d", g->iterated ? "imap" : "map", snprintf(NULL, 0, "%zu", g->count) - 1);
+    report("forkpool", figure, median(spent, runs) * 1e9 / (double)g->count, "ns");
+    pool_destroy(pool);
+
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    snprintf(figure, sizeof figure, "peak-%s-1e%d", g->iterated ? "imap" : "map", snprintf(NULL, 0, "%zu", g->count) - 1);
+    report("forkpool", figure, (double)usage.ru_maxrss / 1024, "MiB");
+}
+
+/* Those of 10^8 are a workload of their own: once is enough. */
+static void growth(void)
+{
+    for (size_t count = 1000; count <= 10000000; count *= 10)
+        for (int iterated = 0; iterated < 2; iterated++)
+            apart(grow, &(struct growth){count, iterated});
+}
+
+static void growth_long(void)
+{
+    for (int iterated = 0; iterated < 2; iterated++)
+        apart(grow, &(struct growth){100000000, iterated});
+}
+
+/* ---- W10 ------------------------------------------------------------------------------------------------------- */
+
+static double cpu_time(struct pool *pool)
+{
+    double sum = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    for (unsigned i = 0; i < pool_size(pool); i++) {
+        clockid_t clock;
+        if (clock_getcpuclockid(pool_worker_pid(pool, i), &clock) == 0)
+            sum += seconds_of(clock);
+    }
+    return sum;
+}
+
+static void cpu_per_item(void)
+{
+    for (unsigned no_spin = 0; no_spin < 2; no_spin++) {
+        const char *peer = no_spin ? "no_spin" : "forkpool";
+        struct pool *pool = start(2, no_spin);
+        int count = no_spin ? TRIPS / 10 : TRIPS;
+        round_trips(pool, count);
+        double begin = cpu_time(pool);
+        round_trips(pool, count);
+        report(peer, "cpu-round-trip", (cpu_time(pool) - begin) * 1e6 / count, "us");
+        stream_items(pool);
+        begin = cpu_time(pool);
+        for (int i = 0; i < 5; i++)
+            stream_items(pool);
+        report(peer, "cpu-stream", (cpu_time(pool) - begin) * 1e9 / (5.0 * STREAM), "ns");
+        pool_destroy(pool);
+    }
+}
+
+/* How often the threads of a process have gone to sleep or were made to; `but` one of them. */
+static long switches(pid_t pid, pid_t but)
+{
+    char path[64], line[256];
+    long sum = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *threads = opendir(path);
+    for (const struct dirent *entry; threads && (entry = readdir(threads));) {
+        if (entry->d_name[0] == '.' || atoi(entry->d_name) == (int)but)
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%.20s/status", (int)pid, entry->d_name);
+        FILE *status = fopen(path, "r");
+        while (status && fgets(line, sizeof line, status)) {
+            const char *at = strstr(line, "voluntary_ctxt_switches:");
+            sum += at ? atol(at + strlen("voluntary_ctxt_switches:")) : 0;
+        }
+        if (status)
+            fclose(status);
+    }
+    if (threads)
+        closedir(threads);
+    return sum;
+}
+
+static pid_t parent_of(pid_t pid)
+{
+    char path[64];
+    int parent = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    if (file && fscanf(file, "%*d (%*[^)]) %*c %d", &parent) != 1)
+        parent = 0;
+    if (file)
+        fclose(file);
+    return parent;
+}
+
+static long all_switches(struct pool *pool)
+{
+    pid_t worker = pool_worker_pid(pool, 0);
+    return switches(getpid(), getpid()) + switches(parent_of(worker), 0) + switches(worker, 0) + switches(pool_worker_pid(pool, 1), 0);
+}
+
+/* A pool that has worked, with a helper thread too, and then rests: wake-ups of workers, nursery and helper in ten seconds. The main thread
+ * is in sleep() and does not count. */
+static void rest(void)
+{
+    struct pool *pool = start(2, 0);
+    stream_items(pool);
+    struct pool_job *job = pool_apply_async(pool, nothing, NULL, 0, NULL);
+    need(pool_job_wait(job, -1) == POOL_OK);
+    pool_job_free(job);
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    long before = all_switches(pool);
+    sleep(10);
+    report("forkpool", "rest-wakeups", (double)(all_switches(pool) - before), "-");
+    pool_destroy(pool);
+}
+
+const struct workload life_workloads[] = {
+    {"W6", lives}, {"W8", replacements}, {"W9", growth}, {"W9-long", growth_long}, {"W10", cpu_per_item}, {"W10-rest", rest}, {NULL, NULL},
+};
