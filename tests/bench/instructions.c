@@ -1,0 +1,65 @@
+/* So many items of W1, W2 or W3 with one worker, for `instructions` to count. Prints the process ids of host and worker. Nothing spins, or
+ * waiting would be counted as work; and the clock stands still, in host and worker, since how many items wait at a worker is learned from
+ * the time they take, and under callgrind that is neither the real time nor twice the same. */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include <forkpool.h>
+
+#include <unistd.h>
+
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+    (void)id;
+    *now = (struct timespec){.tv_sec = 1000};
+    return 0;
+}
+
+static void need(int good)
+{
+    if (good)
+        return;
+    fprintf(stderr, "instructions: %s\n", pool_error());
+    exit(1);
+}
+
+static int square(struct pool_task *task)
+{
+    uint32_t x = *(const uint32_t *)task->in;
+    x *= x;
+    return pool_return(task, &x, sizeof x);
+}
+
+static int echo(struct pool_task *task)
+{
+    return pool_return(task, task->in, task->in_size);
+}
+
+static void run(struct pool *pool, const char *workload, size_t count)
+{
+    char *in = touched(count * 8), *out = touched(count * 8);
+    if (!strcmp(workload, "W1"))
+        need(pool_map(pool, square, pool_array(in, count, 4), out, 4, NULL) == POOL_OK);
+    for (size_t i = 0; !strcmp(workload, "W2") && i < count; i++)
+        need(pool_apply(pool, echo, in, 8, out, 8, NULL) == POOL_OK);
+    if (!strcmp(workload, "W3")) {
+        struct pool_iter *it = pool_imap_unordered(pool, echo, pool_array(in, count, 8), &(struct pool_call){.chunk = 1});
+        while (pool_next(it))
+            count--;
+        need(count == 0);
+        pool_iter_free(it);
+    }
+    free(in);
+    free(out);
+}
+
+int main(int argc, char **argv)
+{
+    struct pool *pool = pool_create(&(struct pool_options){.workers = 1, .no_spin = 1});
+    need(pool && argc == 3);
+    printf("%d %d\n", (int)getpid(), (int)pool_worker_pid(pool, 0));
+    run(pool, argv[1], (size_t)atol(argv[2]));
+    pool_close(pool);
+    need(pool_join(pool, -1) == POOL_OK);
+    pool_destroy(pool);
+}
