@@ -12,11 +12,14 @@ set xlabel "workers"
 set ylabel "items per second"
 set format y "10^{%L}"
 set xtics (2, 16, 64, 256)
-plot "workers.dat" using 1:($2*1e6) title "forkpool" linewidth 2, "" using 1:($3*1e6) title "CPython's Pool", "" using 1:($4*1e6) title "Open MPI"
+plot "workers.dat" using 1:($2*1e6) title "forkpool" linewidth 2, \
+     "" using 1:($3*1e6) title "CPython's Pool", "" using 1:($4*1e6) title "Open MPI"
 
 set output "costs.svg"
 set title "Map with 2 workers: wall time per item (less is better)"
 set xlabel "cost of an item, µs"
 set ylabel "ns per item"
 set xtics (1, 10, 100, 1000)
-plot "costs.dat" using 1:2 title "forkpool" linewidth 2, "" using 1:3 title "CPython's Pool", "" using 1:4 title "OpenMP, dynamic", "" using 1:($1*500) title "half the cost" with lines dashtype 2
+plot "costs.dat" using 1:2 title "forkpool" linewidth 2, \
+     "" using 1:3 title "CPython's Pool", "" using 1:4 title "OpenMP, dynamic", \
+     "" using 1:($1*500) title "half the cost" with lines dashtype 2

@@ -1,4 +1,4 @@
-# The table, or with -v mode=check the bars, from rows.txt, bars.txt and figures.csv (round,workload,peer,figure,value,unit). A figure that a
+# The table, or with -v mode=check the bars, or with -v mode=points what a picture shows, from rows.txt, bars.txt and figures.csv (round,workload,peer,figure,value,unit). A figure that a
 # peer gave twice in a round (chunk sizes, settings) counts with the better one. Ratios are of one round: its peer's figure and ours; what
 # is printed is their median, and the least and the most of them.
 
@@ -99,10 +99,27 @@ function check(    i, got, good, parts) {
         split(bar[i], parts, " ")
         good = got == "" ? "not measured" : (parts[1] == ">=" ? got >= parts[2] + 0 : got <= parts[2] + 0) ? "ok" : "SHORT"
         fell += good == "SHORT"
-        if (got != "" || all_workloads)
-            printf "%-4s %-22s %-20s %10s %10s  %s%s\n", bar_workload[i], bar_figure[i], against[i], bar[i], got == "" ? "" : short(got), good, got == "" ? "" : spread(count)
+        if (got != "" || all == "all")
+            printf "%-4s %-22s %-20s %10s %10s  %s%s\n", bar_workload[i], bar_figure[i], against[i], bar[i], got == "" ? "-" : short(got), good,
+                   got == "" ? "" : spread(count)
     }
     print fell ? fell " fall short" : "none falls short"
+}
+
+# For each figure that matches `pattern`: the number in its name, and the median of each peer asked for.
+function points(    i, n, k, peer, x, v) {
+    n = split(peers_asked, peer, " ")
+    for (i = 1; i <= lines; i++) {
+        if (line[i] !~ pattern) continue
+        x = line[i]
+        gsub(/[^0-9]/, "", x)
+        printf "%s", x
+        for (k = 1; k <= n; k++) {
+            v = value_of(peer[k], line[i])
+            printf " %s", v == "" ? "-" : v
+        }
+        print ""
+    }
 }
 
 /^#/ || /^$/ { next }
@@ -134,6 +151,8 @@ FNR > 1 {
 
 END {
     markdown = mode == "markdown"
-    if (mode == "check") check(); else table()
+    if (mode == "check") check()
+    else if (mode == "points") points()
+    else table()
     exit (fell > 0)
 }
