@@ -6,7 +6,6 @@
 
 #include <forkpool.h>
 
-/* A workload by its name; `peer` is what its lines are said to be of. */
 struct workload {
     const char *name;
     void (*run)(void);

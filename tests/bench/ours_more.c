@@ -164,7 +164,7 @@ static int stay(struct pool_task *task)
 }
 
 /* How long after its time limit an item's end is known. */
-static void limits(void)
+static void time_limits(void)
 {
     double late[LIMITS], *noted = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct pool *pool = start(2, 0);
@@ -203,5 +203,5 @@ static void recycling(void)
 
 const struct workload more_workloads[] = {
     {"costs", costs}, {"threads", threads}, {"async", async}, {"common", common}, {"rest-1s", after_a_second}, {"rest-60s", after_a_minute},
-    {"limits", limits}, {"recycling", recycling}, {NULL, NULL},
+    {"limits", time_limits}, {"recycling", recycling}, {NULL, NULL},
 };
