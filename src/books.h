@@ -24,7 +24,7 @@ struct post {
     int          eager;                 /* somebody waits for the end of each of its items */
     uint32_t     span_first;            /* as posted: position and index of the first item */
     size_t       span_index;
-    uint64_t     start;                 /* in the task ring, padding and call included */
+    uint64_t     start, begin;          /* in the task ring, call included: with the padding of an early turn, and behind it */
     struct task_span *span;             /* in the ring: only its count is ever written again */
     const unsigned char *results;       /* RESULT_PACKED: of the first item left */
 };
@@ -53,6 +53,7 @@ struct books {
     uint32_t          post_head, post_tail;
     struct known_call calls[CHANNEL_CALLS];
     unsigned          next_call;
+    int               number;           /* of the call that books_room was asked about last; -1: there is none for it */
     uint64_t          task_head, task_tail;
     uint64_t          result_head;      /* before it all is taken; published once every event of a look was used */
     uint64_t          result_next;      /* behind the frame whose event is being used */
@@ -78,9 +79,9 @@ static inline uint32_t books_outstanding(const struct books *b) { return claim_d
 /* ---- Posting: post.c */
 
 /* How many items of this kind could be posted in one piece now. */
-size_t books_room(const struct books *books, const struct call_definition *call, size_t item_size);
+size_t books_room(struct books *books, const struct call_definition *call, size_t item_size);
 
-/* Posts piece->count items, at most books_room of them, and wakes the worker. `owned` goes over to the books. eager: the end of
+/* Posts piece->count items, at most as many as books_room has just said for this call, and wakes the worker. `owned` goes over to the books. eager: the end of
  * each is waited for. 0; -1 where the channel is damaged (piece untouched). */
 int books_post(struct books *books, const struct call_definition *call, const struct piece *piece, int eager);
 

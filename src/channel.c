@@ -28,9 +28,9 @@ void channel_lay(struct channel *c, void *desk, void *region, size_t slot_size)
 {
     unsigned char *at = region;
     c->desk = desk;
-    c->tasks = (struct frame_ring){at, CHANNEL_TASKS, 64, CHANNEL_HOT};
+    c->tasks = (struct frame_ring){at, CHANNEL_TASKS, 64};
     at += CHANNEL_TASKS;
-    c->results = (struct frame_ring){at, CHANNEL_RESULTS, 16, CHANNEL_HOT};
+    c->results = (struct frame_ring){at, CHANNEL_RESULTS, 16};
     at += CHANNEL_RESULTS;
     c->item_stream = at;
     at += CHANNEL_STREAM;

@@ -34,7 +34,6 @@ struct frame_ring {
     unsigned char *bytes;
     size_t         size;
     size_t         align;
-    size_t         hot;             /* while half of this is enough, frames go round within about so much; 0: always through all of it */
 };
 
 /* Bytes that a frame with such a payload takes of the ring, without padding before it. */
@@ -43,6 +42,10 @@ uint64_t frame_extent(const struct frame_ring *ring, uint64_t payload);
 /* Where the next frame's payload may be written when `head` ... `tail` is in use: moves *tail over the padding that it needs (writing
  * the pad) and returns the payload's place, or NULL if there is no room. The frame is not there before frame_commit. */
 void *frame_reserve(const struct frame_ring *ring, uint64_t head, uint64_t *tail, uint64_t payload);
+
+/* Moves *tail to the ring's beginning, over padding, before it has come to the end: where more than `hot` bytes lie before it and half of that
+ * is enough for what is in use, and if `want` bytes are free at the beginning. To be called before what is then reserved. */
+void frame_turn_early(const struct frame_ring *ring, uint64_t head, uint64_t *tail, size_t hot, size_t want);
 
 /* Writes the header before a reserved payload (which may have become shorter) and returns the new tail. */
 uint64_t frame_commit(const struct frame_ring *ring, uint64_t tail, uint32_t kind, uint32_t tag, uint64_t payload);

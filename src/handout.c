@@ -167,8 +167,8 @@ static struct crew_worker *most_waiting(struct sched *s)
     uint32_t waiting = 0;
     for (size_t i = 0; i < s->crew.watched_count; i++) {
         struct crew_worker *w = s->crew.watched[i];
-        if (w->state != WORKER_READY || w->books.damaged)
-            continue;
+        if (w->state != WORKER_READY || w->books.damaged || books_outstanding(&w->books) < 2)
+            continue;               /* and its claim word is left alone: a worker about to finish needs the line */
         uint32_t n = movable(claim_load(&w->books.channel.desk->claim));
         if (n > waiting && n <= books_outstanding(&w->books)) {
             waiting = n;

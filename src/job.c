@@ -15,6 +15,12 @@
 enum { WINDOW_BYTES = 64 << 20 };       /* of items and results under way, where the caller gave no window */
 enum { DEPTH_FIRST = 2 };               /* items at a worker before anything is known of their cost */
 
+void job_blank(struct job *j)
+{
+    memset(j, 0, offsetof(struct job, failure_text));
+    j->failure_text[0] = '\0';
+}
+
 int job_init(struct job *j, enum job_kind kind, const struct pool_call *call)
 {
     j->kind = kind;

@@ -49,7 +49,6 @@ struct job {
     int                    abandoned;           /* nobody will ask: freed at its end */
 
     struct pool_result     failure;             /* the failed item of lowest index; status OK: none so far */
-    char                   failure_text[STATUS_TEXT + 1];
 
     unsigned char         *out;                 /* JOB_MAP */
     size_t                 out_size;
@@ -57,7 +56,11 @@ struct job {
     struct cells           cells;               /* JOB_ITER */
     size_t                 window;
     int                    window_given;        /* by the caller: it alone counts, not the bytes */
+    char                   failure_text[STATUS_TEXT + 1];       /* goes with failure. Last: job_blank leaves it as it is */
 };
+
+/* All zero, but for the text: a round trip is short enough to notice a kilobyte. */
+void job_blank(struct job *job);
 
 /* Takes over nothing but the source; the caller sets the sink's fields. 0 or an errno. */
 int  job_init(struct job *job, enum job_kind kind, const struct pool_call *call);

@@ -124,11 +124,12 @@ static size_t body_size(const struct call_definition *call, enum payload_place p
     return out ? results_at(items) + count * out : items;
 }
 
-size_t books_room(const struct books *b, const struct call_definition *call, size_t item_size)
+size_t books_room(struct books *b, const struct call_definition *call, size_t item_size)
 {
     if (b->damaged || b->claim.closed || b->task_pipe < 0 || b->post_tail - b->post_head >= BOOKS_POSTS)
         return 0;
-    if (number_of(b, call) < 0)
+    b->number = number_of(b, call);
+    if (b->number < 0)
         return 0;
     /* What a frame may need at worst: padding up to its own size, for the call's and for the span's. */
     size_t used = (size_t)(b->task_tail - b->task_head), teaching = 2 * (common_inline(call) + 256);
@@ -191,16 +192,18 @@ static void drop_last(struct books *b)
 
 int books_post(struct books *b, const struct call_definition *call, const struct piece *piece, int eager)
 {
-    int number = number_of(b, call);
+    int number = b->number;
     struct post *post = post_at(b, b->post_tail);
     *post = (struct post){.piece = *piece, .first = b->claim.back, .call = (uint16_t)number, .slot = -1, .start = b->task_tail,
                           .span_first = b->claim.back, .span_index = piece->index, .eager = eager,
                           .place = (uint16_t)place_for(b, piece->size)};
+    size_t body = body_size(call, post->place, piece->size, piece->count);
+    frame_turn_early(&b->channel.tasks, b->task_head, &b->task_tail, CHANNEL_HOT, 2 * (body + common_inline(call) + 512));
+    post->begin = b->task_tail;
     if (!knows(b, number, call)) {
         teach(b, number, call);
         post->taught = 1;
     }
-    size_t body = body_size(call, post->place, piece->size, piece->count);
     size_t results = body - (packed_size(call) * piece->count);
     struct task_span *span = frame_reserve(&b->channel.tasks, b->task_head, &b->task_tail, sizeof *span + body);
     unsigned char *at = (unsigned char *)(span + 1);
@@ -325,6 +328,6 @@ void books_retire(struct books *b)
         b->item_slots &= ~(1u << post->slot);
     free(post->piece.owned);
     b->calls[post->call].posts--;
-    b->task_head = post->start;         /* not its end: the worker looks at its count once more when it goes on to the next */
+    b->task_head = post->begin;         /* not its end: the worker looks at its count once more when it goes on to the next */
     b->post_head++;
 }

@@ -153,7 +153,7 @@ static int spin(struct sched *s)
     struct spin_round round;
     size_t count = s->crew.watched_count;
     int news = 0;
-    spin_begin(&s->spin, &round, 0);
+    spin_begin(&s->spin, &round);
     if (!count || !spin_on(&s->spin, &round))
         return 0;
     for (size_t i = 0; i < count; i++)

@@ -15,7 +15,6 @@
 #include "cpu.h"
 
 #define SPIN_TIME 30000             /* nanoseconds: about what a blocking wake-up across CPUs costs */
-#define SPIN_CROWDED 3000           /* nanoseconds where others want the CPU: what comes later than this can wake us */
 #define SPIN_LOOKS 64               /* looks between two looks at the clock */
 #define SPIN_DOUBT 64               /* waits left out after many failures in a row */
 
@@ -25,15 +24,13 @@ struct spin {
     unsigned doubt;         /* how many the next failure leaves out */
 };
 
-struct spin_round { unsigned looks; int64_t until, time; };
+struct spin_round { unsigned looks; int64_t until; };
 
-/* crowded: others may want this CPU. Such a spin is so short that it need not pay. */
-static inline void spin_begin(struct spin *spin, struct spin_round *round, int crowded)
+static inline void spin_begin(struct spin *spin, struct spin_round *round)
 {
     round->looks = 0;
     round->until = 0;
-    round->time = crowded ? SPIN_CROWDED : SPIN_TIME;
-    if (spin->skip && !crowded) {
+    if (spin->skip) {
         spin->skip--;
         round->looks = SPIN_LOOKS;
         round->until = -1;
@@ -55,11 +52,9 @@ static inline int spin_on(struct spin *spin, struct spin_round *round)
         return 1;
     int64_t now = clock_now();
     if (!round->until)
-        round->until = now + round->time;
+        round->until = now + SPIN_TIME;
     if (now < round->until)
         return 1;
-    if (round->time == SPIN_CROWDED)
-        return 0;
     spin->doubt = spin->doubt ? (spin->doubt < SPIN_DOUBT ? spin->doubt * 2 : SPIN_DOUBT) : 1;
     spin->skip = spin->doubt;
     return 0;

@@ -190,7 +190,8 @@ static void report(const struct pool *pool, const struct job *job, enum pool_sta
 static enum pool_status map(struct pool *pool, pool_fn *fn, struct pool_items items, void *out, size_t out_size,
                             const struct pool_call *call)
 {
-    struct job job = {0};
+    struct job job;
+    job_blank(&job);
     status_clear();
     result_note(NULL, "");
     enum pool_status status = pool_enter_to_wait(pool);
@@ -232,7 +233,8 @@ enum pool_status pool_apply(struct pool *pool, pool_fn *fn, const void *in, size
 
 struct pool_results *pool_map_results(struct pool *pool, pool_fn *fn, struct pool_items items, const struct pool_call *call)
 {
-    struct job job = {0};
+    struct job job;
+    job_blank(&job);
     status_clear();
     enum pool_status status = pool_enter_to_wait(pool);
     if (status) {

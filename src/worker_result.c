@@ -48,8 +48,7 @@ static void sleep_once(struct worker *w)
 static int spin_until(struct worker *w, worker_news *news)
 {
     struct spin_round round;
-    int crowded = (int)atomic_load_explicit(&w->channel.desk->crowded, memory_order_relaxed);
-    for (spin_begin(&w->spin, &round, crowded); spin_on(&w->spin, &round);) {
+    for (spin_begin(&w->spin, &round); spin_on(&w->spin, &round);) {
         if (!news(w))
             continue;
         spin_paid(&w->spin);
@@ -63,7 +62,7 @@ static void wait_until(struct worker *w, worker_news *news)
     struct desk *desk = w->channel.desk;
     if (channel_must_wake_caller_now(desk))
         worker_ring(w);
-    if (spin_until(w, news))
+    if (!atomic_load_explicit(&desk->crowded, memory_order_relaxed) && spin_until(w, news))
         return;
     while (!news(w)) {
         atomic_store(&desk->worker_state, news == worker_news_claim || news == worker_news_closed ? CHANNEL_ASLEEP : CHANNEL_STUCK);
@@ -114,6 +113,7 @@ static void *reserve(struct worker *w, size_t size)
     uint64_t head = atomic_load_explicit(&w->channel.desk->result_head, memory_order_acquire);
     if (w->result_tail - head > CHANNEL_RESULTS)
         worker_damaged();
+    frame_turn_early(&w->channel.results, head, &w->result_tail, CHANNEL_HOT, 2 * CHANNEL_INLINE + 1024);     /* any may follow */
     return frame_reserve(&w->channel.results, head, &w->result_tail, size);
 }
 

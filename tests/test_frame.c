@@ -221,6 +221,44 @@ static void half_a_ring_fits_wherever_an_empty_one_begins(void **state)
     free(ring.bytes);
 }
 
+/* Frames that are taken soon stay in the first part of a ring; whatever is wanted fits behind a turn; all are read in order. */
+static void a_ring_that_needs_little_turns_early(void **state)
+{
+    (void)state;
+    struct frame_ring ring = make_ring(4096, 16);
+    uint64_t head = 0, tail = 0, furthest = 0;
+    struct frame frame;
+    for (uint32_t n = 0; n < 1000; n++) {
+        frame_turn_early(&ring, head, &tail, 512, 128);
+        assert_true(put(&ring, head, &tail, 1, n, 64));
+        furthest = (tail & 4095) > furthest ? tail & 4095 : furthest;
+        if (n % 2)
+            continue;
+        for (int i = n ? 2 : 1; i; i--) {
+            assert_int_equal(frame_peek(&ring, &head, tail, &frame), FRAME_WHOLE);
+            assert_true(is_filled(frame.payload, 64, frame.tag));
+            head += frame_extent(&ring, frame.size);
+        }
+    }
+    assert_true(tail > 100 * 4096 && furthest <= 512 + 80);
+    free(ring.bytes);
+}
+
+static void a_ring_turns_early_only_where_what_is_wanted_fits(void **state)
+{
+    (void)state;
+    struct frame_ring ring = make_ring(4096, 16);
+    for (uint64_t head = 0; head < 4096; head += 16)
+        for (uint64_t used = 0; used < 4096 - head; used += 16) {
+            uint64_t tail = head + used;
+            frame_turn_early(&ring, head, &tail, 512, 240);
+            int turned = tail != head + used;
+            assert_int_equal(turned, head + used >= 512 && used <= 256 && head >= 240);
+            assert_true(!turned || (tail == 4096 && put(&ring, head, &tail, 1, 1, 240 - FRAME_HEAD)));
+        }
+    free(ring.bytes);
+}
+
 static void a_frame_lies_in_one_piece_behind_a_pad(void **state)
 {
     (void)state;
@@ -464,6 +502,8 @@ int main(void)
         cmocka_unit_test(a_tail_within_a_frame_is_bad),
         cmocka_unit_test(a_frame_that_claims_to_cross_the_end_is_bad),
         cmocka_unit_test(pads_alone_end),
+        cmocka_unit_test(a_ring_that_needs_little_turns_early),
+        cmocka_unit_test(a_ring_turns_early_only_where_what_is_wanted_fits),
         cmocka_unit_test(a_million_frames_come_out_as_they_went_in),
         cmocka_unit_test(garbage_is_read_within_bounds),
     };
