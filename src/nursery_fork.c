@@ -8,7 +8,12 @@
  *
  * Forked twice, so that the host's wait() and SIGCHLD handler do not see the nursery. The one in between is gone and reaped
  * before the nursery is told to GO, so that it can tell whether it has come to the host after all (PID 1, or a subreaper).
- * Not vfork or posix_spawn: the nursery is to keep the program's state, and nothing is executed. */
+ * The first of the two forks is a vfork where there is one that may fork: the process in between runs on the host's own memory, in
+ * the place of this thread, so that the page tables are copied once and not twice. On a machine where a fork, exit and wait of a small
+ * program took 5 ms pool_create fell from 26 to 22 ms (medians of 6 interleaved rounds under load), with 1 GiB touched from 244 to
+ * 143 ms (2 rounds). fork() there does for the thread what it would do in it: the same handlers, once; the same locks, let go of again.
+ * Hole: whoever kills that process alone while it is in fork() leaves libc's locks taken in the host.
+ * The nursery itself is forked: it is to keep the program's state, and nothing is executed. */
 #define _GNU_SOURCE
 #include "nursery_fork.h"
 
@@ -17,6 +22,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdnoreturn.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,27 +31,39 @@
 #include "nursery_child.h"
 #include "nursery_wire.h"
 
+#if defined(__linux__)
+#define fork_in_between vfork           /* POSIX allows no call after it but _exit or exec, Linux any */
+#else
+#define fork_in_between fork
+#endif
+
+/* In the process forked in between: the second fork. */
+static noreturn void pass_on(struct nursery_child *child, int hosts_end)
+{
+    pid_t pid = fork();
+
+    if (pid == 0)
+        nursery_child_run(child, hosts_end);
+    if (pid < 0)
+        nursery_child_stillborn(child, errno);
+    _exit(0);
+}
+
 /* 0, or the errno of the first fork; what became of the second is told on the socket. */
 static int fork_twice(struct nursery_child *child, int hosts_end)
 {
     sigset_t all, before;
-    pid_t between, pid;
+    pid_t between;
     int error;
 
     fflush(stdout);                     /* no others: fflush(NULL) waits for a thread that sits in fgets */
     fflush(stderr);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);        /* no handler of the host's runs in a child */
-    between = fork();
+    between = fork_in_between();
+    if (between == 0)
+        pass_on(child, hosts_end);      /* a function of its own: this frame is the host's, too */
     error = errno;
-    if (between == 0) {
-        pid = fork();
-        if (pid == 0)
-            nursery_child_run(child, hosts_end);
-        if (pid < 0)
-            nursery_child_stillborn(child, errno);
-        _exit(0);
-    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (between < 0)
         return error;
