@@ -11,6 +11,7 @@
 #include "cradle.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/types.h>
@@ -29,6 +30,8 @@ struct cradle {                         /* one slot */
 struct cradles {
     unsigned      slots;
     unsigned      owed;                 /* how many of them owe news */
+    int           renewed;              /* a worker was replaced since the last spare was made */
+    struct spare  spare;
     struct cradle slot[];
 };
 
@@ -40,6 +43,7 @@ struct cradles *cradles_create(unsigned slots)
     if (!cradles)
         return NULL;
     cradles->slots = slots;
+    cradles->spare.line = -1;
     for (i = 0; i < slots; i++)
         cradles->slot[i].news.slot = i;
     return cradles;
@@ -82,40 +86,58 @@ void cradles_tell(struct cradles *cradles, int socket)
 
 /* ---- Births ---- */
 
-void cradles_bear(struct cradles *cradles, unsigned slot, uint32_t generation, const int pipes[FD_MAX],
-                  cradle_begin_fn *begin, void *context)
+static pid_t fork_worker(unsigned slot, uint32_t generation, const int pipes[FD_MAX], const struct newborn *newborn)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        setpgid(0, 0);
+        newborn->arrive(newborn->context);
+        newborn->live(newborn->context, slot, generation, pipes);
+        _exit(0);
+    }
+    if (pid > 0)
+        setpgid(pid, pid);              /* there as here, whoever is first: it can be killed by group from now on */
+    return pid;
+}
+
+void cradles_bear(struct cradles *cradles, unsigned slot, uint32_t generation, const int pipes[FD_MAX], const struct newborn *newborn)
 {
     struct cradle *cradle = slot < cradles->slots ? &cradles->slot[slot] : NULL;
     pid_t pid = -1;
 
     if (!cradle || cradle->alive || cradle->owed)       /* the host cannot know that it is empty, so it did not mean this */
         return;
+    cradles->renewed |= cradle->news.kind == NURSERY_DEAD;
     cradle->news.generation = generation;
     if (pipes[FD_MAX - 1] < 0)
         errno = EMFILE;                 /* they were sent, and there was no number left here for them */
-    else
-        pid = fork();
-    if (pid == 0) {
-        setpgid(0, 0);
-        begin(context, slot, generation, pipes);
-        _exit(0);
-    }
+    else if (!(pid = spare_send(&cradles->spare, slot, generation, pipes)))
+        pid = fork_worker(slot, generation, pipes, newborn);
     if (pid < 0) {
         note(cradles, cradle, NURSERY_UNBORN, 0, errno);
         return;
     }
-    setpgid(pid, pid);                  /* there as here, whoever is first: it can be killed by group from now on */
     cradle->alive = pid;
     note(cradles, cradle, NURSERY_BORN, pid, 0);
+}
+
+void cradles_prepare(struct cradles *cradles, const struct newborn *newborn)
+{
+    if (!cradles->renewed)
+        return;
+    cradles->renewed = 0;
+    sched_yield();                      /* the newborn goes first: where CPUs are scarce our fork kept it waiting for 1 ms and more */
+    spare_bear(&cradles->spare, newborn);
 }
 
 /* ---- Kills ---- */
 
 /* The group, and the worker itself if it has moved to another. */
-static int strike(const struct cradle *cradle)
+static int strike(pid_t pid)
 {
-    kill(-cradle->alive, SIGKILL);
-    return kill(cradle->alive, SIGKILL) == 0;
+    kill(-pid, SIGKILL);
+    return kill(pid, SIGKILL) == 0;
 }
 
 void cradles_kill(struct cradles *cradles, unsigned slot, uint32_t generation)
@@ -123,17 +145,17 @@ void cradles_kill(struct cradles *cradles, unsigned slot, uint32_t generation)
     const struct cradle *cradle = slot < cradles->slots ? &cradles->slot[slot] : NULL;
 
     if (cradle && cradle->alive && cradle->news.generation == generation)
-        strike(cradle);
+        strike(cradle->alive);
 }
 
 int cradles_kill_all(struct cradles *cradles)
 {
     unsigned slot;
-    int struck = 0;
+    int struck = cradles->spare.pid ? strike(cradles->spare.pid) : 0;
 
     for (slot = 0; slot < cradles->slots; slot++)
         if (cradles->slot[slot].alive)
-            struck += strike(&cradles->slot[slot]);
+            struck += strike(cradles->slot[slot].alive);
     return struck;
 }
 
@@ -146,7 +168,7 @@ static struct cradle *find(struct cradles *cradles, pid_t pid)
     for (slot = 0; slot < cradles->slots; slot++)
         if (cradles->slot[slot].alive == pid)
             return &cradles->slot[slot];
-    return NULL;                        /* an orphan that came to us */
+    return NULL;                        /* the spare, or an orphan that came to us */
 }
 
 static void bury(struct cradles *cradles, pid_t pid)
@@ -161,6 +183,8 @@ static void bury(struct cradles *cradles, pid_t pid)
     if (cradle) {
         cradle->alive = 0;
         note(cradles, cradle, NURSERY_DEAD, pid, status);
+    } else if (pid == cradles->spare.pid) {
+        spare_mourn(&cradles->spare);
     }
 }
 

@@ -5,11 +5,9 @@
 #include <stdint.h>
 
 #include "fd.h"
+#include "spare.h"
 
 struct cradles;
-
-/* What a new worker does: never returns. */
-typedef void cradle_begin_fn(void *context, unsigned slot, uint32_t generation, const int pipes[FD_MAX]);
 
 /* In the host, before the fork. NULL: no memory. */
 struct cradles *cradles_create(unsigned slots);
@@ -17,15 +15,17 @@ void cradles_destroy(struct cradles *cradles);          /* NULL is fine */
 
 /* The rest in the nursery, which has SIGCHLD blocked. */
 
-/* Forks a worker, which calls `begin`; owes the host a report. Ignored where the slot is taken or none. pipes are left to the
+/* Forks a worker, or makes one of the spare; owes the host a report. Ignored where the slot is taken or none. pipes are left to the
  * caller; -1: they did not arrive. */
-void cradles_bear(struct cradles *cradles, unsigned slot, uint32_t generation, const int pipes[FD_MAX],
-                  cradle_begin_fn *begin, void *context);
+void cradles_bear(struct cradles *cradles, unsigned slot, uint32_t generation, const int pipes[FD_MAX], const struct newborn *newborn);
+
+/* Forks a spare for the next replacement, where there has been one and no spare is left. */
+void cradles_prepare(struct cradles *cradles, const struct newborn *newborn);
 
 /* Kills that worker and its group, if it is alive and of that generation. */
 void cradles_kill(struct cradles *cradles, unsigned slot, uint32_t generation);
 
-/* Kills all of them; how many there were to kill. */
+/* Kills all of them, the spare too; how many there were to kill. */
 int cradles_kill_all(struct cradles *cradles);
 
 /* Reaps all children that are dead, whoever they are. Zero: no child is left at all. Does not block. */

@@ -1,7 +1,7 @@
 /* The nursery process: how it settles in, what it listens to, and how it ends all that is below it.
  *
- * Runs in the nursery, single-threaded, from the fork in nursery_open until the host is gone or wants no more; begin() alone
- * runs in each new worker. Allocates nothing, takes no lock and uses no stdio: the host may have had threads.
+ * Runs in the nursery, single-threaded, from the fork in nursery_open until the host is gone or wants no more; arrive() and live() alone
+ * run in each new worker. Allocates nothing, takes no lock and uses no stdio: the host may have had threads.
  *
  * Invariants: all signals are blocked but SIGCHLD during ppoll, so nothing that is sent to it ends it but SIGKILL. It keeps
  * no worker's pipe, and no worker keeps its socket. All below it is gone before it is.
@@ -41,10 +41,14 @@ struct nursery_child {
     int                  socket, host;  /* host: a pidfd, or -1 */
     pid_t                host_pid, pid;
     struct cradles      *cradles;
+    struct newborn       newborn;
     int                 *keep;          /* descriptors, where the others are to be closed */
 };
 
 /* ---- In the host, before the fork ---- */
+
+static void arrive(void *nursery);
+static void live(void *nursery, unsigned slot, uint32_t generation, const int pipes[FD_MAX]);
 
 struct nursery_child *nursery_child_create(const struct nursery_setup *setup, int socket, int host)
 {
@@ -59,6 +63,7 @@ struct nursery_child *nursery_child_create(const struct nursery_setup *setup, in
         return NULL;
     }
     child->setup = *setup;
+    child->newborn = (struct newborn){arrive, live, child};
     child->socket = socket;
     child->host = host;
     child->host_pid = getpid();
@@ -165,7 +170,7 @@ static int settle(struct nursery_child *child, int hosts_end)
 /* ---- Orders ---- */
 
 /* In the new worker. */
-static void begin(void *nursery, unsigned slot, uint32_t generation, const int pipes[FD_MAX])
+static void arrive(void *nursery)
 {
     struct nursery_child *child = nursery;
 
@@ -178,6 +183,12 @@ static void begin(void *nursery, unsigned slot, uint32_t generation, const int p
     fd_close(&child->host);
     signal(SIGCHLD, SIG_DFL);
     rename_self("pool-worker");
+}
+
+static void live(void *nursery, unsigned slot, uint32_t generation, const int pipes[FD_MAX])
+{
+    struct nursery_child *child = nursery;
+
     child->setup.birth(child->setup.context, slot, generation, pipes[0], pipes[1]);
 }
 
@@ -196,7 +207,7 @@ static int obey(struct nursery_child *child, const struct nursery_order *order, 
     if (order->kind == ORDER_GO)
         return say_hello(child);
     if (order->kind == ORDER_BIRTH)
-        cradles_bear(child->cradles, order->slot, order->generation, pipes, begin, child);
+        cradles_bear(child->cradles, order->slot, order->generation, pipes, &child->newborn);
     if (order->kind == ORDER_KILL)
         cradles_kill(child->cradles, order->slot, order->generation);
     return 0;
@@ -242,6 +253,7 @@ static void serve(struct nursery_child *child)
     for (;;) {
         cradles_reap(child->cradles);   /* each time, not after EINTR only: a ready descriptor goes before a signal in ppoll */
         cradles_tell(child->cradles, child->socket);
+        cradles_prepare(child->cradles, &child->newborn);
         watch[0].events = (short)(POLLIN | POLLRDHUP | (cradles_owe(child->cradles) ? POLLOUT : 0));
         watch[0].revents = watch[1].revents = 0;
         if (ppoll(watch, 2, child->host < 0 ? &look : NULL, &deaf) < 0 && errno != EINTR && errno != EAGAIN)

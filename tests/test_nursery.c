@@ -399,6 +399,124 @@ static void test_slot_is_used_again(void **state)
     finish(nursery);
 }
 
+/* The child of that nursery that is not `other`; 0: none. */
+static pid_t child_but(pid_t nursery, pid_t other)
+{
+    char path[64];
+    long pid = 0;
+    FILE *children;
+
+    snprintf(path, sizeof path, "/proc/%ld/task/%ld/children", (long)nursery, (long)nursery);
+    children = fopen(path, "re");
+    assert_non_null(children);
+    while (fscanf(children, "%ld", &pid) == 1 && pid == other)
+        pid = 0;
+    fclose(children);
+    return (pid_t)pid;
+}
+
+/* Kernels may be built without lists of children. */
+static void need_lists_of_children(void)
+{
+    if (access("/proc/thread-self/children", R_OK))
+        skip();
+}
+
+struct look { pid_t nursery, other; };
+
+static int has_spare(void *look)
+{
+    const struct look *l = look;
+
+    return child_but(l->nursery, l->other) != 0;
+}
+
+static int has_none(void *look)
+{
+    return !has_spare(look);
+}
+
+/* Kills that worker and has the next one born in its slot: its pid. */
+static pid_t renew(struct nursery *nursery, uint32_t generation)
+{
+    nursery_kill(nursery, 0, generation);
+    assert_next(nursery, NURSERY_DEAD, 0, generation);
+    bear(nursery, 0, generation + 1);
+    return assert_next(nursery, NURSERY_BORN, 0, generation + 1).pid;
+}
+
+static void test_replacement_leaves_a_spare_that_is_the_next(void **state)
+{
+    struct nursery *nursery;
+    struct look look;
+    struct word word;
+    pid_t spare, worker;
+
+    (void)state;
+    need_lists_of_children();
+    nursery = open_one(live);
+    bear(nursery, 0, 1);
+    assert_next(nursery, NURSERY_BORN, 0, 1);
+    word = hear(PATIENCE);
+    look.nursery = word.parent;
+    look.other = word.pid;
+    assert_true(has_none(&look));       /* who loses nobody has none */
+    look.other = renew(nursery, 1);
+    assert_int_equal(hear_of('w'), look.other);
+    assert_true(check_until(has_spare, &look, PATIENCE));
+    spare = child_but(look.nursery, look.other);
+    worker = renew(nursery, 2);
+    assert_int_equal(worker, spare);
+    assert_int_equal(hear_of('w'), worker);
+    assert_int_equal(getpgid(worker), worker);
+    finish(nursery);
+    assert_all_gone_within(at_once());
+}
+
+static void test_killed_spare_is_done_without(void **state)
+{
+    struct nursery *nursery;
+    struct look look;
+    pid_t worker;
+
+    (void)state;
+    need_lists_of_children();
+    nursery = open_one(live);
+    bear(nursery, 0, 1);
+    assert_next(nursery, NURSERY_BORN, 0, 1);
+    look.nursery = hear(PATIENCE).parent;
+    look.other = renew(nursery, 1);
+    assert_int_equal(hear_of('w'), look.other);
+    assert_true(check_until(has_spare, &look, PATIENCE));
+    kill(child_but(look.nursery, look.other), SIGKILL);
+    assert_true(check_until(has_none, &look, PATIENCE));
+    worker = renew(nursery, 2);
+    assert_int_equal(hear_of('w'), worker);
+    finish(nursery);
+    assert_all_gone_within(at_once());
+}
+
+/* The first of them forked when it was asked for, the others spares. */
+static void test_replacement_has_only_its_own_descriptors(void **state)
+{
+    struct nursery *nursery;
+    uint32_t generation;
+    int first = 0, status;
+
+    (void)state;
+    question = count_fds;
+    nursery = open_one(answer);
+    for (generation = 1; generation <= 4; generation++) {
+        bear(nursery, 0, generation);
+        status = wait_dead(nursery);
+        assert_true(WIFEXITED(status));
+        if (generation == 1)
+            first = WEXITSTATUS(status);
+        assert_int_equal(WEXITSTATUS(status), first);
+    }
+    finish(nursery);
+}
+
 static void test_result_pipe_ends_with_worker(void **state)
 {
     struct nursery *nursery = open_one(live);
@@ -1250,6 +1368,9 @@ int main(void)
         TEST(reports_exit_status),
         TEST(reports_signal),
         TEST(slot_is_used_again),
+        TEST(replacement_leaves_a_spare_that_is_the_next),
+        TEST(killed_spare_is_done_without),
+        TEST(replacement_has_only_its_own_descriptors),
         TEST(result_pipe_ends_with_worker),
         TEST(no_death_is_lost_in_a_flood),
         TEST(all_killed_are_accounted_for),
