@@ -172,6 +172,12 @@ SYMBOL pid_t fork(void)
     return pid;
 }
 
+/* A fork as well: nothing of ours could run on both sides of a vfork, and the library relies on no shared memory there. */
+SYMBOL pid_t vfork(void)
+{
+    return fork();
+}
+
 SYMBOL void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
     if (fails("mmap"))
