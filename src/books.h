@@ -40,6 +40,7 @@ struct transfer {
     const unsigned char *from;          /* item stream: the source */
     unsigned char       *to;            /* result stream: the heap; NULL: no memory, it is read and dropped */
     size_t   size, done;
+    size_t   ready;                     /* result stream: bytes whose pages are there */
     int      active;
     uint32_t position;                  /* result stream: whose it is; item stream: the claim word's front meanwhile */
 };

@@ -9,6 +9,8 @@
  * between into memory that the cell keeps for the next. */
 #include "cells.h"
 
+#include "pages.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,8 @@ static void *room(struct cell *cell, size_t size)
         free(cell->heap);
         cell->heap = malloc(size);
         cell->heap_size = cell->heap ? size : 0;
+        if (cell->heap)
+            pages_prepare(cell->heap, size);
     }
     return cell->heap;
 }

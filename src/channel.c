@@ -39,6 +39,21 @@ void channel_lay(struct channel *c, void *desk, void *region, size_t slot_size)
     c->item_slots = at;
     c->result_slots = at + slots_size(slot_size);
     c->slot_size = slot_size;
+    c->reach = (struct channel_reach){0};
+}
+
+unsigned char *channel_item_slot(struct channel *c, size_t slot, size_t size, enum pages_use use)
+{
+    unsigned char *at = c->item_slots + slot * c->slot_size;
+    pages_reach(at, size, &c->reach.items[slot], use);
+    return at;
+}
+
+unsigned char *channel_result_slot(struct channel *c, size_t slot, size_t size, enum pages_use use)
+{
+    unsigned char *at = c->result_slots + slot * c->slot_size;
+    pages_reach(at, size, &c->reach.results[slot], use);
+    return at;
 }
 
 void channel_reset(struct channel *c, uint64_t lane_free)

@@ -4,6 +4,7 @@
 
 #include "claim.h"
 #include "frame.h"
+#include "pages.h"
 #include "piece.h"
 #include "status.h"
 
@@ -69,11 +70,17 @@ struct channel {
     unsigned char *item_slots;          /* CHANNEL_LANE_SLOTS of slot_size: the caller's to give out and take back */
     unsigned char *result_slots;        /* the worker's to take while lane_free has their bit */
     size_t slot_size;
+    struct channel_reach { size_t items[CHANNEL_LANE_SLOTS], results[CHANNEL_LANE_SLOTS], item_stream, result_stream; }
+        reach;                          /* how far this process has the pages of each: pages.h */
 };
 
 /* Bytes of the payload part of a region; the channel laid over a desk and such a part. */
 size_t channel_region(size_t slot_size);
 void   channel_lay(struct channel *channel, void *desk, void *region, size_t slot_size);
+
+/* A lane slot (below CHANNEL_LANE_SLOTS) of which `size` bytes are about to be written, or read where the other side wrote them. */
+unsigned char *channel_item_slot(struct channel *channel, size_t slot, size_t size, enum pages_use use);
+unsigned char *channel_result_slot(struct channel *channel, size_t slot, size_t size, enum pages_use use);
 
 /* For a new worker, nobody else using the channel: everything empty, but for the result slots whose bit is not in lane_free. */
 void channel_reset(struct channel *channel, uint64_t lane_free);

@@ -165,7 +165,7 @@ static void put_payload(struct books *b, struct post *post, const struct piece *
 {
     if (post->place == PLACE_LANE) {
         post->slot = take_slot(b);
-        memcpy(b->channel.item_slots + (size_t)post->slot * b->channel.slot_size, piece->data, piece->size);
+        memcpy(channel_item_slot(&b->channel, (size_t)post->slot, piece->size, PAGES_WRITE), piece->data, piece->size);
     } else if (post->place == PLACE_INLINE && piece->size) {
         memcpy(body, piece->data, piece->count * piece->size);
     }

@@ -46,6 +46,8 @@ static int pump_catch(struct books *b)
 {
     struct transfer *t = &b->catching;
     struct desk *d = b->channel.desk;
+    if (t->to)
+        pages_prepare_ahead(t->to, t->size, t->done + CHANNEL_STREAM, &t->ready);
     size_t much = stream_read(b->channel.result_stream, &d->result_stream_tail, &d->result_stream_head, &b->result_read,
                               t->to ? t->to + t->done : NULL, t->size - t->done);
     if (much == SIZE_MAX)
@@ -148,7 +150,7 @@ static int take_lane(struct books *b, const struct frame *frame, struct event *e
         return damage(b);
     b->result_slots |= 1u << lane.slot;
     e->slot = (int)lane.slot;
-    e->data = b->channel.result_slots + lane.slot * b->channel.slot_size;
+    e->data = channel_result_slot(&b->channel, (size_t)lane.slot, (size_t)lane.size, PAGES_READ);
     e->size = (size_t)lane.size;
     return 1;
 }
@@ -205,6 +207,7 @@ static int begin_catch(struct books *b, const struct frame *frame)
     memcpy(&head, frame->payload, sizeof head);
     void *to = head.size <= PTRDIFF_MAX ? malloc((size_t)head.size) : NULL;
     b->catching = (struct transfer){.size = (size_t)head.size, .active = 1, .position = frame->tag, .to = to};
+    pages_reach(b->channel.result_stream, CHANNEL_STREAM, &b->channel.reach.result_stream, PAGES_READ);
     pump(b);
     return !b->damaged;
 }
@@ -213,6 +216,7 @@ static int begin_catch(struct books *b, const struct frame *frame)
 static int begin_feed(struct books *b, const void *from, size_t size, uint32_t front)
 {
     b->feed = (struct transfer){.from = from, .size = size, .active = size > 0, .position = front};
+    pages_reach(b->channel.item_stream, CHANNEL_STREAM, &b->channel.reach.item_stream, PAGES_WRITE);
     pump(b);
     return !b->damaged;
 }

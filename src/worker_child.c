@@ -209,7 +209,9 @@ static void read_stream(struct worker *w, enum tell_kind need, uint32_t tag, voi
 {
     struct desk *desk = w->channel.desk;
     worker_tell(w, need, tag, NULL, 0, NULL, 0);
-    for (size_t done = 0; done < size;) {
+    pages_reach(w->channel.item_stream, CHANNEL_STREAM, &w->channel.reach.item_stream, PAGES_READ);
+    for (size_t done = 0, ready = 0; done < size;) {
+        pages_prepare_ahead(to, size, done + CHANNEL_STREAM, &ready);
         worker_wait(w, worker_news_stream);
         size_t much = stream_read(w->channel.item_stream, &desk->item_stream_tail, &desk->item_stream_head, &w->item_read,
                                   (char *)to + done, size - done);
@@ -227,7 +229,7 @@ static const void *find_item(struct worker *w, uint32_t position, uint32_t nth, 
     case PLACE_LANE:
         if (w->head.at >= CHANNEL_LANE_SLOTS || size > w->channel.slot_size)
             worker_damaged();
-        return w->channel.item_slots + w->head.at * w->channel.slot_size;
+        return channel_item_slot(&w->channel, (size_t)w->head.at, size, PAGES_READ);
     case PLACE_STREAM:
         w->item = size < SIZE_MAX - 64 ? aligned_alloc(64, (size + 63) & ~(size_t)63) : NULL;      /* as array items are promised to be */
         if (w->item)

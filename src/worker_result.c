@@ -169,7 +169,7 @@ static void give_back_lane(struct worker *w)
         atomic_fetch_or(&w->channel.desk->lane_free, 1ull << lane_slot(w));
 }
 
-static void *take_lane(struct worker *w)
+static void *take_lane(struct worker *w, size_t size)
 {
     uint64_t free_slots = atomic_load(&w->channel.desk->lane_free) & CHANNEL_LANE_ALL;
     if (!free_slots) {
@@ -180,7 +180,7 @@ static void *take_lane(struct worker *w)
     }
     unsigned slot = (unsigned)__builtin_ctzll(free_slots);
     atomic_fetch_and(&w->channel.desk->lane_free, ~(1ull << slot));
-    return w->channel.result_slots + slot * w->channel.slot_size;
+    return channel_result_slot(&w->channel, slot, size, PAGES_WRITE);
 }
 
 static void *take_heap(struct worker *w, size_t size)
@@ -190,6 +190,8 @@ static void *take_heap(struct worker *w, size_t size)
     free(w->heap);
     w->heap_size = size ? size : 1;
     w->heap = malloc(w->heap_size);
+    if (w->heap)
+        pages_prepare(w->heap, w->heap_size);
     return w->heap;
 }
 
@@ -220,7 +222,7 @@ static int make_room(struct task_run *run, size_t size)
         room->at = reserve_waiting(w, size);
         room->place = ROOM_RING;
     } else {
-        room->at = take_lane(w);
+        room->at = take_lane(w, size);
         room->place = ROOM_LANE;
     }
     if (room->at)
@@ -242,6 +244,7 @@ static void publish_stream(struct worker *w)
     const struct task_room *room = &w->run.room;
     struct tell_stream head = {room->size};
     worker_tell(w, TELL_RESULT_STREAM, w->position, &head, sizeof head, NULL, 0);
+    pages_reach(w->channel.result_stream, CHANNEL_STREAM, &w->channel.reach.result_stream, PAGES_WRITE);
     for (size_t done = 0; done < room->size;) {
         worker_wait(w, news_result_stream);
         size_t much = stream_write(w->channel.result_stream, &desk->result_stream_tail, &desk->result_stream_head, &w->result_written,
