@@ -15,7 +15,7 @@ struct source {
     const void      *base;              /* array, or list of struct pool_bytes */
     size_t           count;             /* of items that will be handed over; a generator's: pulled so far */
     size_t           total;             /* the same, but not less when the rest is dropped */
-    size_t           size;              /* array: of one */
+    size_t           size;              /* array: of one; generator: of the one last pulled */
     size_t           next;              /* index of the first item not yet handed over */
     source_next_fn  *pull;              /* generator; NULL once it has ended */
     void            *cursor;
