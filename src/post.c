@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { POST_LARGE = 1 << 20 };          /* bytes: an item as large as a CPU's own cache */
+
 int books_init(struct books *b)
 {
     b->posts = malloc(BOOKS_POSTS * sizeof *b->posts);
@@ -124,6 +126,14 @@ static size_t body_size(const struct call_definition *call, enum payload_place p
     return out ? results_at(items) + count * out : items;
 }
 
+/* Two very large items at a worker are enough: one is read while the other is written. More do not fit in the CPU's cache with their
+ * results, and a worker that far ahead fills its result slots before an ordered consumer comes to them, so that they are
+ * copied to the heap: two instead of four made imap of 4 MiB items twice as fast, and a map half as fast again. */
+static int lane_has_room(const struct books *b, size_t item_size)
+{
+    return item_size >= POST_LARGE ? __builtin_popcount(b->item_slots) < 2 : b->item_slots != CHANNEL_LANE_ALL;
+}
+
 size_t books_room(struct books *b, const struct call_definition *call, size_t item_size)
 {
     if (b->damaged || b->claim.closed || b->task_pipe < 0 || b->post_tail - b->post_head >= BOOKS_POSTS)
@@ -143,7 +153,7 @@ size_t books_room(struct books *b, const struct call_definition *call, size_t it
         one += item_size;
         break;
     case PLACE_LANE:
-        return (b->item_slots != CHANNEL_LANE_ALL) && one <= room;
+        return lane_has_room(b, item_size) && one <= room;
     case PLACE_STREAM:
         return one <= room;
     }
