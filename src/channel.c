@@ -131,6 +131,12 @@ static size_t window_part(uint64_t offset, uint64_t much)
     return (size_t)(much < to_end ? much : to_end);
 }
 
+void stream_reach(unsigned char *window, uint64_t moved, size_t size, size_t *reached, enum pages_use use)
+{
+    int all = moved >= CHANNEL_STREAM || size >= CHANNEL_STREAM - moved;
+    pages_reach(window, all ? (size_t)CHANNEL_STREAM : (size_t)moved + size, reached, use);
+}
+
 size_t stream_write(unsigned char *window, _Atomic uint64_t *tail, _Atomic uint64_t *head, uint64_t *written, const void *data, size_t size)
 {
     uint64_t used = *written - atomic_load_explicit(head, memory_order_acquire);

@@ -17,7 +17,8 @@ enum {
     CHANNEL_TASKS = 512 << 10,      /* ring of task frames */
     CHANNEL_RESULTS = 256 << 10,    /* ring of result frames */
     CHANNEL_HOT = 32 << 10,         /* as much of either is in use for small frames */
-    CHANNEL_STREAM = 256 << 10,     /* each direction's window on a payload larger than a lane slot */
+    CHANNEL_STREAM = 1 << 20,     /* each direction's window on a payload larger than a lane slot: with a quarter of it a context
+                                     * of 64 MiB took up to twice as long, waking and being woken */
     CHANNEL_INLINE = 16 << 10,      /* larger payloads leave the rings for the lane */
     CHANNEL_PACKED = 4 << 10,       /* results of one known size up to this lie beside their items */
     CHANNEL_LANE_SLOTS = 4,         /* lane slots in each direction */
@@ -160,6 +161,9 @@ static inline int channel_must_wake_caller(struct desk *desk, uint32_t finished)
 }
 
 /* ---- Streams: one payload at a time in each direction, through a window of CHANNEL_STREAM bytes. */
+
+/* Before the first of `size` bytes: the part of the window that they will use. moved: the own count of bytes so far. */
+void stream_reach(unsigned char *window, uint64_t moved, size_t size, size_t *reached, enum pages_use use);
 
 /* Copies what fits of data[0 ... size) into the stream; `written` is the writer's own count of bytes ever written. Returns the
  * bytes copied, or SIZE_MAX where the other side's count is impossible. */

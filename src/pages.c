@@ -25,47 +25,59 @@ enum { PREPARE_MOST = 64 << 20 };       /* bytes: a task may ask for the most th
 enum { AHEAD_STEP = 4 << 20 };          /* bytes: some huge pages whole */
 enum { REACH_STEP = 64 << 10 };         /* bytes: payloads that grow slowly do not ask for each page */
 
-static uintptr_t page_size(void)
+static size_t page_size(void)
 {
-    static uintptr_t size;              /* the same for all threads */
-    uintptr_t known = __atomic_load_n(&size, __ATOMIC_RELAXED);
-    if (!known)
-        __atomic_store_n(&size, known = (uintptr_t)sysconf(_SC_PAGESIZE), __ATOMIC_RELAXED);
-    return known;
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* All pages that hold a byte of it, those at its ends too: what else lies in them is left as it is. */
+static void advise(void *at, size_t size, int advice)
+{
+    size_t before = (uintptr_t)at & (page_size() - 1);
+    int error = errno;
+    madvise((char *)at - before, size + before, advice);
+    errno = error;
+}
+
+static int is_there(void *at)
+{
+    unsigned char there = 0;
+    int error = errno;
+    int r = mincore((char *)at - ((uintptr_t)at & (page_size() - 1)), 1, &there);
+    errno = error;
+    return !r && (there & 1);
 }
 
 void pages_prepare(void *at, size_t size)
 {
-    uintptr_t page = page_size(), begin = ((uintptr_t)at + page - 1) & ~(page - 1), end = ((uintptr_t)at + size) & ~(page - 1);
-    unsigned char there = 0;
-    int error = errno;
-    if (size < PREPARE_LEAST)
+    if (size < PREPARE_LEAST || is_there((char *)at + size / 2))
         return;
-    char *first = (char *)at + (begin - (uintptr_t)at);
-    size_t much = end - begin;
-    if (mincore(first + much / 2 / page * page, page, &there) || !(there & 1)) {
-        madvise(first, much, MADV_HUGEPAGE);
-        madvise(first, much < PREPARE_MOST ? much : PREPARE_MOST, MADV_POPULATE_WRITE);
-    }
-    errno = error;
+    advise(at, size, MADV_HUGEPAGE);
+    advise(at, size < PREPARE_MOST ? size : PREPARE_MOST, MADV_POPULATE_WRITE);
 }
 
 void pages_prepare_ahead(void *base, size_t size, size_t upto, size_t *ready)
 {
-    while (*ready < upto && *ready < size) {
-        size_t step = size - *ready < AHEAD_STEP ? size - *ready : AHEAD_STEP;
-        pages_prepare((char *)base + *ready, step);
+    if (size < PREPARE_LEAST)
+        return;
+    if (!*ready)
+        advise(base, size, MADV_HUGEPAGE);
+    upto = upto < size ? upto : size;
+    while (*ready < upto) {
+        char *at = (char *)base + *ready;
+        size_t step = AHEAD_STEP - ((uintptr_t)at & (AHEAD_STEP - 1));      /* to where a huge page begins */
+        step = step < size - *ready ? step : size - *ready;
+        if (!is_there(at + step / 2))
+            advise(at, step, MADV_POPULATE_WRITE);
         *ready += step;
     }
 }
 
 void pages_reach(void *base, size_t upto, size_t *reached, enum pages_use use)
 {
-    int error = errno;
     if (upto <= *reached)
         return;
     size_t to = (upto + REACH_STEP - 1) & ~(size_t)(REACH_STEP - 1);
-    madvise((char *)base + *reached, to - *reached, use == PAGES_READ ? MADV_POPULATE_READ : MADV_POPULATE_WRITE);
+    advise((char *)base + *reached, to - *reached, use == PAGES_READ ? MADV_POPULATE_READ : MADV_POPULATE_WRITE);
     *reached = to;
-    errno = error;
 }

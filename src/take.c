@@ -207,7 +207,7 @@ static int begin_catch(struct books *b, const struct frame *frame)
     memcpy(&head, frame->payload, sizeof head);
     void *to = head.size <= PTRDIFF_MAX ? malloc((size_t)head.size) : NULL;
     b->catching = (struct transfer){.size = (size_t)head.size, .active = 1, .position = frame->tag, .to = to};
-    pages_reach(b->channel.result_stream, CHANNEL_STREAM, &b->channel.reach.result_stream, PAGES_READ);
+    stream_reach(b->channel.result_stream, b->result_read, (size_t)head.size, &b->channel.reach.result_stream, PAGES_READ);
     pump(b);
     return !b->damaged;
 }
@@ -216,7 +216,7 @@ static int begin_catch(struct books *b, const struct frame *frame)
 static int begin_feed(struct books *b, const void *from, size_t size, uint32_t front)
 {
     b->feed = (struct transfer){.from = from, .size = size, .active = size > 0, .position = front};
-    pages_reach(b->channel.item_stream, CHANNEL_STREAM, &b->channel.reach.item_stream, PAGES_WRITE);
+    stream_reach(b->channel.item_stream, b->item_written, size, &b->channel.reach.item_stream, PAGES_WRITE);
     pump(b);
     return !b->damaged;
 }

@@ -209,7 +209,7 @@ static void read_stream(struct worker *w, enum tell_kind need, uint32_t tag, voi
 {
     struct desk *desk = w->channel.desk;
     worker_tell(w, need, tag, NULL, 0, NULL, 0);
-    pages_reach(w->channel.item_stream, CHANNEL_STREAM, &w->channel.reach.item_stream, PAGES_READ);
+    stream_reach(w->channel.item_stream, w->item_read, size, &w->channel.reach.item_stream, PAGES_READ);
     for (size_t done = 0, ready = 0; done < size;) {
         pages_prepare_ahead(to, size, done + CHANNEL_STREAM, &ready);
         worker_wait(w, worker_news_stream);

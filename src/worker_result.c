@@ -244,7 +244,7 @@ static void publish_stream(struct worker *w)
     const struct task_room *room = &w->run.room;
     struct tell_stream head = {room->size};
     worker_tell(w, TELL_RESULT_STREAM, w->position, &head, sizeof head, NULL, 0);
-    pages_reach(w->channel.result_stream, CHANNEL_STREAM, &w->channel.reach.result_stream, PAGES_WRITE);
+    stream_reach(w->channel.result_stream, w->result_written, room->size, &w->channel.reach.result_stream, PAGES_WRITE);
     for (size_t done = 0; done < room->size;) {
         worker_wait(w, news_result_stream);
         size_t much = stream_write(w->channel.result_stream, &desk->result_stream_tail, &desk->result_stream_head, &w->result_written,
