@@ -51,6 +51,8 @@ struct pool_job;
 struct pool_iter;
 struct pool_results;
 struct pool_progress;
+struct pool_process;
+struct pool_queue;
 
 /* How an item, a call or a wait ended. */
 enum pool_status {
@@ -381,6 +383,66 @@ POOL_API void pool_job_free(struct pool_job *job);
  * generator is pulled only there. The pool's, closed with it: never read or close it. -1 and errno (ENOTSUP for a serial pool,
  * EMFILE). Python: none. */
 POOL_API int pool_fd(struct pool *pool);
+
+
+/* ---- Processes ------------------------------------------------------------------------------------------------ */
+
+/* For work that is no map: a process of its own, which runs one function and ends. Python: multiprocessing.Process.
+ *
+ * Forks the calling process, as it is now, and runs run(arg) there; what it returns is the exit code (its lowest 8 bits). The child begins
+ * with default signal dispositions and no signal blocked; it has the descriptors of its parent and what the calling thread sees of its
+ * memory, and no other thread. It ends when run returns, by _exit: no exit handler of the parent's runs, not even if it calls exit(). Of
+ * stdio, stdout and stderr are flushed, in the parent before the fork and in the child at its end; a file that it wrote is for it to close.
+ * It may use the library: queues that it inherited, and processes, queues and pools of its own; pools of the parent's are refused in it.
+ *
+ * Returns a handle, freed with pool_process_free, or NULL with nothing started: pool_error() in words, and errno EINVAL (run is NULL),
+ * ENOMEM, EAGAIN, EMFILE. Blocks for the fork only. Any thread, also of a program that has others: but in their child only what is safe
+ * there (malloc and stdio are, with glibc; a library's lock that another thread held stays locked).
+ *
+ * The handle is used by any number of threads at once. Only that one process is ever waited for, and only it is signalled, never another
+ * that has its number by now (kernels before 5.3: as far as numbers allow). In a child that the parent forked, join and the signals are
+ * refused (POOL_INVALID).
+ * Python: start() is included; exit handlers of multiprocessing and `daemon` are not: a child outlives its parent. */
+POOL_API struct pool_process *pool_process_start(int (*run)(void *arg), void *arg);
+
+/* Its process number; 0 for NULL. Python: pid. */
+POOL_API pid_t pool_process_pid(const struct pool_process *process);
+
+/* Nonzero: it has not ended. 0 for NULL. Python: is_alive. */
+POOL_API int pool_process_alive(struct pool_process *process);
+
+enum { POOL_ALIVE = 256, POOL_REAPED = 257 };
+
+/* What run returned (0 to 255) or gave to exit(); -N: killed by signal N; POOL_ALIVE: it has not ended; POOL_REAPED: it has, but somebody
+ * else took its status: the program by a wait() of its own, or the system where SIGCHLD is ignored. POOL_REAPED for NULL.
+ * Does not wait. Python: exitcode, None while it runs. */
+POOL_API int pool_process_exitcode(struct pool_process *process);
+
+/* A descriptor for poll, epoll and event loops: readable once it has ended. The handle's, closed with it: never read or close it. -1 for NULL.
+ * Python: sentinel. */
+POOL_API int pool_process_fd(const struct pool_process *process);
+
+/* Waits until it has ended and reaps it: OK, however it ended. PENDING when time ran out, INVALID. Python: join, which returns nothing. */
+POOL_API enum pool_status pool_process_join(struct pool_process *process, double seconds);
+
+/* SIGTERM, which it may handle; SIGKILL. One that has ended is left alone. Neither waits. Python: terminate, kill. */
+POOL_API void pool_process_terminate(struct pool_process *process);
+POOL_API void pool_process_kill(struct pool_process *process);
+
+/* Frees the handle. One that has ended is reaped; one that runs goes on, and when it ends it stays a zombie until the program waits for it
+ * (waitpid with its number) or ends itself: join first where there are many. NULL is fine. Python: garbage collection, the same. */
+POOL_API void pool_process_free(struct pool_process *process);
+
+
+/* ---- Queues --------------------------------------------------------------------------------------------------- */
+
+POOL_API struct pool_queue *pool_queue_create(size_t capacity_bytes);
+POOL_API size_t pool_queue_capacity(const struct pool_queue *queue);
+POOL_API enum pool_status pool_queue_put(struct pool_queue *queue, const void *data, size_t size, double seconds);
+POOL_API enum pool_status pool_queue_get(struct pool_queue *queue, struct pool_bytes *item, double seconds);
+POOL_API void pool_queue_close(struct pool_queue *queue);
+POOL_API int pool_queue_fd(const struct pool_queue *queue);
+POOL_API void pool_queue_free(struct pool_queue *queue);
 
 
 /* ---- Progress ------------------------------------------------------------------------------------------------- */

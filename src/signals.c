@@ -1,8 +1,10 @@
-/* Signals in words: those by which workers usually die. */
+/* Signals: in words, those by which workers usually die; and as a new program would have them. */
+#define _GNU_SOURCE
 #include "signals.h"
 
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 
 static const struct { int signal; const char *name; } names[] = {
     {SIGABRT, "SIGABRT, aborted"},
@@ -31,4 +33,15 @@ const char *signal_name(int signal)
         if (names[i].signal == signal)
             return names[i].name;
     return "no usual signal";
+}
+
+void signals_default(void)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof action);
+    sigemptyset(&action.sa_mask);
+    action.sa_handler = SIG_DFL;
+    for (int signal = 1; signal < NSIG; signal++)
+        sigaction(signal, &action, NULL);       /* some may not be changed, and need not */
 }

@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "fd.h"
 #include "forks.h"
+#include "leave.h"
 #include "worker_result.h"
 
 #include <signal.h>
@@ -29,41 +30,10 @@
 
 /* ---- Birth */
 
-static void leave(int status)
-{
-    fflush(stdout);
-    fflush(stderr);
-    _exit(status);
-}
-
-/* exit() in a task must not run the host's handlers. Only glibc tells them the status; elsewhere it is lost and reported as 1. */
-#ifdef __GLIBC__
-static void leave_at_exit(int status, void *unused)
-{
-    (void)unused;
-    leave(status);
-}
-
-static void watch_exit(void)
-{
-    on_exit(leave_at_exit, NULL);
-}
-#else
-static void leave_at_exit(void)
-{
-    leave(EXIT_FAILURE);
-}
-
-static void watch_exit(void)
-{
-    atexit(leave_at_exit);
-}
-#endif
-
 void worker_prepare(void)
 {
     object_find(&(struct object_ref){0});
-    watch_exit();
+    leave_at_exit();
 }
 
 /* A sibling's channel must not be within reach of what a task does here. */
