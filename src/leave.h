@@ -1,4 +1,4 @@
-/* How a forked child that runs a function of the user's begins and leaves: without the host's signal handlers, buffers and exit handlers. */
+/* How a forked child that runs functions of the user's leaves: without the host's buffers and exit handlers. */
 #ifndef POOL_LEAVE_H
 #define POOL_LEAVE_H
 

@@ -8,9 +8,12 @@
  * goes by descriptor too. Nothing was started where NULL is returned: the child does not run before it is told to, which the host does when
  * it has got all it needs; should the host fail or die before that, the child leaves.
  *
- * Kernels without pidfds (before 5.3): the socket by which it is told stays open at both ends, and its end is the child's, though later if
+ * Kernels without pidfds (before 5.3): the pipe by which it is told stays open at both ends, and its end is the child's, though later if
  * that left children of its own. It is then looked at before each waitid() by number; a host that reaps by itself could there be given the
- * status of a newer child of the same number. */
+ * status of a newer child of the same number.
+ *
+ * A page fault costs more than a system call, and a forked child has one for each page that it or its parent touches first: the child does
+ * little, and calls what its parent has called before. */
 #define _GNU_SOURCE
 #include <forkpool.h>
 
@@ -47,54 +50,56 @@ struct pool_process {
 /* ---- Birth */
 
 /* In the child. */
-static noreturn void become(int socket, int (*run)(void *), void *arg)
+static noreturn void become(int end, int (*run)(void *), void *arg)
 {
-    struct pollfd watch = {.fd = socket, .events = POLLIN};
-    sigset_t none;
+    static const sigset_t none;
+    ssize_t n;
     char go;
-    int fds[FD_MAX];
 
     signals_default();
     __fpurge(stdout);                   /* what other threads of the host have written since they were flushed is the host's */
     __fpurge(stderr);
     leave_at_exit();
-    while (poll(&watch, 1, -1) < 0 && errno == EINTR)
-        ;
-    if (fd_recv(socket, &go, sizeof go, fds))
+    do
+        n = read(end, &go, sizeof go);
+    while (n < 0 && errno == EINTR);
+    if (n != sizeof go)
         _exit(EXIT_FAILURE);            /* it was not to be */
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
     leave(run(arg));
 }
 
 /* The child's number, or -1 with errno. */
 static pid_t fork_off(const int ends[2], int (*run)(void *), void *arg)
 {
+    struct sigaction action;
     sigset_t all, before;
 
     fflush(stdout);                     /* no others: fflush(NULL) waits for a thread that sits in fgets */
     fflush(stderr);
+    sigaction(SIGCHLD, NULL, &action);  /* for the linker to look it up here, once, and not in each child */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);        /* no handler of the host's runs in the child */
     pid_t pid = fork();
     int error = errno;
     if (pid == 0) {
-        close(ends[0]);
-        become(ends[1], run, arg);
+        close(ends[1]);
+        become(ends[0], run, arg);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = error;
     return pid;
 }
 
-/* 0, or an errno and no child. Takes over ends[0]. */
+/* 0, or an errno and no child. Takes over the pipe. */
 static int attach(struct pool_process *p, int ends[2])
 {
     int error = pidfd_open_pid(p->pid, &p->fd);
 
-    fd_close(&ends[1]);
     if (error && error != ESRCH) {
-        fd_close(&ends[0]);             /* by which it leaves */
+        fd_close(&ends[0]);
+        fd_close(&ends[1]);
+        kill(p->pid, SIGKILL);          /* it has not begun */
         while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
             ;
         return error;
@@ -103,12 +108,13 @@ static int attach(struct pool_process *p, int ends[2])
         p->ended = 1;
         p->code = POOL_REAPED;
     }
-    fd_send(ends[0], "", 1, NULL, 0);   /* EPIPE: it was killed, as we shall see */
+    fd_wake(ends[1]);                   /* go. We have the other end as well: no SIGPIPE if it was killed */
+    fd_close(&ends[0]);
     p->by_number = p->fd < 0;
     if (p->by_number)
-        p->fd = ends[0];
+        p->fd = ends[1];                /* poll reports an error there as soon as nobody reads, which counts as readable */
     else
-        fd_close(&ends[0]);
+        fd_close(&ends[1]);
     return 0;
 }
 
@@ -117,7 +123,7 @@ static int start(struct pool_process *p, int (*run)(void *), void *arg)
     int ends[2], error = forks_watch();
 
     if (!error)
-        error = fd_socketpair(ends);
+        error = fd_pipe(ends, 0);
     if (error)
         return error;
     p->forks = forks_count;

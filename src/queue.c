@@ -1,7 +1,7 @@
-/* Queues between processes: putting, getting, waiting, the end.
+/* Queues between processes: made, waited at, ended; queue_put.c and queue_get.c do the rest.
  *
- * Runs in every process that has the queue, any thread. A queue is a ring in shared memory (queue_ring.c) between two locks that the death
- * of their holder gives up (robust.c), one for those who put and one for those who get; what is too large for it travels beside it
+ * Runs in every process that has the queue, any thread. A queue is a ring in shared memory (queue_ring.c) between two locks that the
+ * death of their holder gives up (robust.c), one for those who put and one for those who get; what is too large for it travels beside it
  * (queue_beside.c). It is made before the forks, and each process has it by inheritance.
  *
  * Not a socket with whole messages, which would keep every promise by itself: two system calls and a wake-up for each item made that 330,000
@@ -15,48 +15,21 @@
  * leaves a byte too many, never one too few: that costs a look. While both sides are busy no system call is made at all.
  * All sleepers wake at a byte, and not one, which could be killed just then.
  *
- * The end. The write end of the bell of those who get is held by every process that may put: the kernel tells when the last one has closed it
- * or died, and no kill can make it lie. It is closed under the lock of those who put, so that nothing is committed after it. Who sees
+ * The end. The write end of the bell of those who get is held by every process that may put: the kernel tells when the last one has closed
+ * it or died, and no kill can make it lie. It is closed under the lock of those who put, so that nothing is committed after it. Who sees
  * the end looks once more whether the ring is empty. */
 #define _GNU_SOURCE
-#include <forkpool.h>
+#include "queue.h"
 
 #include "clock.h"
 #include "cpu.h"
 #include "fd.h"
 #include "forks.h"
-#include "queue_beside.h"
-#include "queue_items.h"
-#include "queue_ring.h"
-#include "spin.h"
 #include "status.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
-
-/* Three pairs, the end to read from first: two bells, and what travels beside the ring. */
-enum { ITEMS_OUT, ITEMS_IN, ROOM_OUT, ROOM_IN, BESIDE_OUT, BESIDE_IN, ENDS };
-
-struct pool_queue {                     /* each process has its own copy, by the fork */
-    struct ring       *ring;
-    int                ends[ENDS];      /* ITEMS_IN: -1 once this process puts no more; under put.lock */
-    struct fd_identity files[ENDS];     /* what they were */
-    _Atomic unsigned   forks;           /* forks_count of the process in which they were last seen to be that */
-    unsigned           no_spin;
-    struct queue_items items;
-};
-
-struct parcel {
-    const void *data;
-    size_t      size;
-    int         fd;                     /* memory with a copy, where it goes beside the ring; else -1 */
-    int         stuck;                  /* there were too many of those under way */
-    uint64_t    stuck_at;               /*   when this had been got */
-};
-
-static _Thread_local struct spin putting, getting;
 
 /* ---- Made and freed ---- */
 
@@ -133,7 +106,7 @@ static int has_ends(struct pool_queue *q)
     return 1;
 }
 
-static enum pool_status enter(struct pool_queue *q, double seconds)
+enum pool_status queue_enter(struct pool_queue *q, double seconds)
 {
     status_clear();
     if (!q)
@@ -141,11 +114,11 @@ static enum pool_status enter(struct pool_queue *q, double seconds)
     if (seconds != seconds)
         return status_say(POOL_INVALID, "the time limit is not a number");
     if (atomic_load_explicit(&q->forks, memory_order_relaxed) != forks_count && !has_ends(q))
-        return status_say(POOL_INVALID, "the queue's descriptors were closed in this process (pool_options.close_fds does that): it cannot use it");
+        return status_say(POOL_INVALID, "this process has closed the queue's descriptors, as a pool with close_fds does: it cannot use it");
     return POOL_OK;
 }
 
-static enum pool_status conclude(int error, const char *what)
+enum pool_status queue_conclude(int error, const char *what)
 {
     char words[256];
 
@@ -165,7 +138,7 @@ static enum pool_status conclude(int error, const char *what)
     }
 }
 
-static int is_over(int64_t deadline)
+int queue_is_over(int64_t deadline)
 {
     return deadline != CLOCK_NEVER && clock_now() >= deadline;
 }
@@ -173,7 +146,7 @@ static int is_over(int64_t deadline)
 /* ---- Bells ---- */
 
 /* Under the lock of the side that rings. */
-static int ring_bell(struct ring_side *side, int end)
+int queue_ring_bell(struct ring_side *side, int end)
 {
     if (atomic_load_explicit(&side->rung, memory_order_relaxed))
         return 0;
@@ -184,7 +157,7 @@ static int ring_bell(struct ring_side *side, int end)
 }
 
 /* Under the same lock. Drains where there should be nothing, too: see above. */
-static void hush_bell(struct ring_side *side, int end)
+void queue_hush_bell(struct ring_side *side, int end)
 {
     atomic_store_explicit(&side->rung, 0, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
@@ -192,7 +165,7 @@ static void hush_bell(struct ring_side *side, int end)
 }
 
 /* What poll says of it; 0: nothing until the deadline. */
-static short listen_for(int end, int64_t deadline)
+short queue_listen(int end, int64_t deadline)
 {
     struct pollfd watch = {.fd = end, .events = POLLIN};
     int n = poll(&watch, 1, clock_poll_ms(deadline));
@@ -201,7 +174,7 @@ static short listen_for(int end, int64_t deadline)
 }
 
 /* Nonzero: it is so, after a while that is worth it. */
-static int spin_until(struct spin *spin, const struct pool_queue *q, int (*not_so)(const struct ring *))
+int queue_spin(struct spin *spin, const struct pool_queue *q, int (*not_so)(const struct ring *))
 {
     struct spin_round round;
 
@@ -214,118 +187,13 @@ static int spin_until(struct spin *spin, const struct pool_queue *q, int (*not_s
     return 0;
 }
 
-/* ---- Putting ---- */
-
-static int send_beside(struct pool_queue *q, struct parcel *parcel, struct ring_beside *record, int64_t deadline)
-{
-    struct ring *ring = q->ring;
-
-    record->serial = atomic_fetch_add(&ring->serial, 1) + 1;    /* never twice, or a dead putter's would be taken for this one */
-    record->size = parcel->size;
-    int error = beside_send(q->ends[BESIDE_IN], record->serial, parcel->fd);
-    if (error != EAGAIN)
-        return error;
-    parcel->stuck = 1;
-    parcel->stuck_at = atomic_load(&ring->get.position);
-    if (!ring_is_empty(ring))
-        return EAGAIN;                  /* one less as soon as somebody gets */
-    error = ring_lock(&ring->get, deadline);
-    if (error)
-        return error;
-    beside_sweep(q->ends[BESIDE_OUT]);
-    ring_unlock(&ring->get);
-    error = beside_send(q->ends[BESIDE_IN], record->serial, parcel->fd);
-    return error == EAGAIN ? ENOBUFS : error;
-}
-
-/* 0; EAGAIN: there is no room; EPIPE: closed; else an errno. */
-static int try_put(struct pool_queue *q, struct parcel *parcel, int64_t deadline)
-{
-    struct ring *ring = q->ring;
-    struct ring_beside beside;
-    int error = ring_lock(&ring->put, deadline);
-
-    if (error)
-        return error;
-    if (q->ends[ITEMS_IN] < 0)
-        error = EPIPE;
-    if (!error)
-        error = ring_find_room(ring);
-    if (!error)
-        error = ring_bell(&ring->put, q->ends[ITEMS_IN]);
-    if (!error && parcel->fd >= 0)
-        error = send_beside(q, parcel, &beside, deadline);
-    if (!error && parcel->fd >= 0)
-        ring_put(ring, RING_BESIDE, &beside, sizeof beside, parcel->size);
-    else if (!error)
-        ring_put(ring, RING_ITEM, parcel->data, parcel->size, parcel->size);
-    ring_unlock(&ring->put);
-    return error;
-}
-
-/* 0: try again; ETIMEDOUT; else an errno. */
-static int await_room(struct pool_queue *q, const struct parcel *parcel, int64_t deadline)
-{
-    struct ring *ring = q->ring;
-
-    if (is_over(deadline))
-        return ETIMEDOUT;
-    int error = ring_lock(&ring->get, deadline);
-    if (error)
-        return error;
-    int none = ring_is_full(ring) || (parcel->stuck && atomic_load(&ring->get.position) == parcel->stuck_at);
-    if (none)
-        hush_bell(&ring->get, q->ends[ROOM_OUT]);
-    ring_unlock(&ring->get);
-    if (none)
-        listen_for(q->ends[ROOM_OUT], deadline);
-    return 0;
-}
-
-static int put(struct pool_queue *q, struct parcel *parcel, int64_t deadline)
-{
-    for (;;) {
-        parcel->stuck = 0;
-        int error = try_put(q, parcel, deadline);
-        if (error != EAGAIN)
-            return error;
-        if (!parcel->stuck && !is_over(deadline) && spin_until(&putting, q, ring_is_nearly_full))
-            continue;
-        error = await_room(q, parcel, deadline);
-        if (error)
-            return error;
-    }
-}
-
-enum pool_status pool_queue_put(struct pool_queue *q, const void *data, size_t size, double seconds)
-{
-    enum pool_status status = enter(q, seconds);
-    struct parcel parcel = {.data = data, .size = size, .fd = -1};
-    int saved = errno, error = 0;
-
-    if (status)
-        return status;
-    if (!data && size)
-        return status_say(POOL_INVALID, "the item is NULL and has a size");
-    int64_t deadline = seconds < 0 ? CLOCK_NEVER : clock_deadline(seconds);
-    if (size > q->ring->inline_most) {
-        if (is_over(deadline) && ring_is_full(q->ring))
-            return POOL_PENDING;
-        error = beside_make(data, size, &parcel.fd);
-    }
-    if (!error)
-        error = put(q, &parcel, deadline);
-    fd_close(&parcel.fd);
-    status = error == EPIPE ? status_say(POOL_CLOSED, "this process has closed the queue: it puts no more") : conclude(error, "put the item");
-    errno = saved;
-    return status;
-}
+/* ---- The end ---- */
 
 void pool_queue_close(struct pool_queue *q)
 {
     int saved = errno;
 
-    if (enter(q, 0) || ring_lock(&q->ring->put, CLOCK_NEVER))
+    if (queue_enter(q, 0) || ring_lock(&q->ring->put, CLOCK_NEVER))
         return;
     forks_lock();                       /* a child that is forked meanwhile has it open or knows that it has not */
     fd_close(&q->ends[ITEMS_IN]);
@@ -334,10 +202,10 @@ void pool_queue_close(struct pool_queue *q)
     errno = saved;
 }
 
-/* ---- Getting ---- */
+/* ---- For event loops ---- */
 
 /* Takes the byte away if there is nothing: then *empty. 0 or an errno. */
-static int hush_if_empty(const struct pool_queue *q, int64_t deadline, int *empty)
+int queue_hush_if_empty(const struct pool_queue *q, int64_t deadline, int *empty)
 {
     int error = ring_lock(&q->ring->put, deadline);
 
@@ -345,130 +213,9 @@ static int hush_if_empty(const struct pool_queue *q, int64_t deadline, int *empt
         return error;
     *empty = ring_is_empty(q->ring);
     if (*empty)
-        hush_bell(&q->ring->put, q->ends[ITEMS_OUT]);
+        queue_hush_bell(&q->ring->put, q->ends[ITEMS_OUT]);
     ring_unlock(&q->ring->put);
     return 0;
-}
-
-/* The item beside the ring, found, and memory for it. ENOENT: its getter took it and died. */
-static int find_beside(const struct pool_queue *q, const struct ring_beside *beside, struct queue_item *item, int *fd)
-{
-    int error = beside_find(q->ends[BESIDE_OUT], beside->serial, fd);
-
-    if (error)
-        return error == EAGAIN ? ENOENT : error;
-    error = queue_item_reserve(item, beside->size);
-    if (error)
-        fd_close(fd);
-    return error;
-}
-
-/* One record, under get.lock: 0, and *fd where the item is still to be read from there; ENOENT: nothing came of it, look again. */
-static int take(const struct pool_queue *q, struct queue_item *item, size_t *size, int *fd)
-{
-    struct ring *ring = q->ring;
-    struct ring_beside beside = {0, 0};
-    uint64_t after;
-    int error;
-    const struct ring_record *record = ring_next(ring, &after, &error);
-
-    if (!record)
-        return error ? error : EAGAIN;
-    *size = record->size;
-    if (record->kind == RING_BESIDE) {
-        memcpy(&beside, record + 1, sizeof beside);
-        *size = beside.size;
-        error = find_beside(q, &beside, item, fd);
-    } else {
-        error = queue_item_reserve(item, *size);
-        if (!error && *size)
-            memcpy(item->data, record + 1, *size);
-    }
-    if (error && error != ENOENT)
-        return error;
-    int unrung = ring_bell(&ring->get, q->ends[ROOM_IN]);
-    if (unrung) {
-        fd_close(fd);
-        return unrung;
-    }
-    ring_pop(ring, after, *size);
-    if (*fd >= 0)
-        beside_drop(q->ends[BESIDE_OUT]);
-    return error;
-}
-
-/* 0; EAGAIN: there is nothing; else an errno. */
-static int try_get(const struct pool_queue *q, struct queue_item *item, struct pool_bytes *got, int64_t deadline)
-{
-    size_t size = 0;
-    int fd = -1, empty, error = ring_lock(&q->ring->get, deadline);
-
-    if (error)
-        return error;
-    do
-        error = take(q, item, &size, &fd);
-    while (error == ENOENT);
-    ring_unlock(&q->ring->get);
-    if (error)
-        return error;
-    if (fd >= 0) {
-        error = beside_read(fd, item->data, size);
-        fd_close(&fd);
-    }
-    *got = (struct pool_bytes){item->data, size};
-    if (atomic_load_explicit(&q->ring->watched, memory_order_relaxed) && ring_is_empty(q->ring))
-        hush_if_empty(q, 0, &empty);
-    return error;
-}
-
-/* 0: look again; ETIMEDOUT; EPIPE: there will be nothing any more; else an errno. */
-static int await_item(const struct pool_queue *q, int64_t deadline)
-{
-    int over = is_over(deadline), empty = 1;
-
-    if (!over || atomic_load_explicit(&q->ring->watched, memory_order_relaxed)) {
-        int error = hush_if_empty(q, deadline, &empty);
-        if (error || !empty)
-            return error;
-    }
-    short said = listen_for(q->ends[ITEMS_OUT], over ? 0 : deadline);
-    if (said & (POLLHUP | POLLERR | POLLNVAL) && ring_is_empty(q->ring))
-        return said & POLLNVAL ? EBADF : EPIPE;
-    return over && !(said & POLLHUP) ? ETIMEDOUT : 0;
-}
-
-static int get(const struct pool_queue *q, struct queue_item *item, struct pool_bytes *got, int64_t deadline)
-{
-    for (;;) {
-        int error = ring_is_empty(q->ring) ? EAGAIN : try_get(q, item, got, deadline);
-        if (error != EAGAIN)
-            return error;
-        if (!is_over(deadline) && spin_until(&getting, q, ring_is_empty))
-            continue;
-        error = await_item(q, deadline);
-        if (error)
-            return error;
-    }
-}
-
-enum pool_status pool_queue_get(struct pool_queue *q, struct pool_bytes *got, double seconds)
-{
-    enum pool_status status = enter(q, seconds);
-    int saved = errno;
-
-    if (got)
-        *got = (struct pool_bytes){NULL, 0};
-    if (status)
-        return status;
-    if (!got)
-        return status_say(POOL_INVALID, "there is no place for the item: it is NULL");
-    struct queue_item *item = queue_items_mine(&q->items);
-    int error = item ? get(q, item, got, seconds < 0 ? CLOCK_NEVER : clock_deadline(seconds)) : ENOMEM;
-    status = error == EPIPE ? POOL_CLOSED : conclude(error, "get an item");
-    if (status)
-        *got = (struct pool_bytes){NULL, 0};
-    errno = saved;
-    return status;
 }
 
 int pool_queue_fd(const struct pool_queue *q)
@@ -482,6 +229,6 @@ int pool_queue_fd(const struct pool_queue *q)
         return -1;
     }
     atomic_store(&q->ring->watched, 1);
-    hush_if_empty(q, 0, &empty);
+    queue_hush_if_empty(q, 0, &empty);
     return q->ends[ITEMS_OUT];
 }

@@ -4,9 +4,9 @@
  * processes share, its record in the ring saying which. The kernel alone counts who still has the memory: it is gone with a putter that
  * is killed before it was sent, stays while it is under way, and is gone with a getter that is killed.
  *
- * Ring and socket cannot change in one step. A putter sends first and commits the record then: if it dies between the two, a message is left
- * over whose number no record has, and whoever looks for a later one throws it away. A getter takes the record first and the message then,
- * so that the one that dies leaves the same. A message is looked at before it is taken, since with no descriptor left the kernel
+ * Ring and socket cannot change in one step. A putter sends first and commits the record then: if it dies between the two, a message is
+ * left over whose number no record has, and whoever looks for a later one throws it away. A getter takes the record first and the message
+ * then, so that one that dies leaves the same. A message is looked at before it is taken, since with no descriptor left the kernel
  * would hand it over without its memory.
  *
  * Read and not mapped: the page faults of a fresh mapping cost three times a copy, measured at 1 MiB. The pages are given back behind the

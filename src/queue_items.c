@@ -1,7 +1,7 @@
 /* Where what was got lies until the next get: one place for each thread.
  *
- * Runs in a process that gets, any thread. For each thread and not for the process, or threads that get from one queue would pull items from
- * under each other. A thread is known by the address of something of its own; one that has ended leaves its place to the next that has
+ * Runs in a process that gets, any thread. For each thread and not for the process, or threads that get from one queue would pull items
+ * from under each other. A thread is known by the address of something of its own; one that has ended leaves its place to the next that has
  * that address, so there are no more places than there were threads at a time.
  *
  * Changed under forks_lock, so that a child that is forked meanwhile finds them whole. */

@@ -1,7 +1,7 @@
 /* What the processes of a queue share: a ring of records between two locks.
  *
- * Runs in every process that has the queue, any thread. Two locks, so that a putter and a getter do not wait for each other; each side keeps
- * what it last saw of the other's progress, so that the cache line that the other one writes is fetched once for many items.
+ * Runs in every process that has the queue, any thread. Two locks, so that a putter and a getter do not wait for each other; each side
+ * keeps what it last saw of the other's progress, so that the cache line that the other one writes is fetched once for many items.
  *
  * Whoever is killed leaves the lock to the next one (robust.c), and a ring that is in order: a record counts once `position` is stored,
  * and that is one store. What a dead putter had written beyond it will be written over, what a dead getter had read before is still there.

@@ -13,8 +13,9 @@ struct ring_side {
     _Atomic uint64_t intended_position, intended_bytes; /* what the commit under way makes of the two below: read by whoever mends */
     uint64_t         seen_position, seen_bytes; /* the other side's, when last looked at: never ahead of it */
     _Atomic int      rung;                      /* the bell of the other side's sleepers has its byte */
-    _Alignas(64) _Atomic uint64_t position;     /* bytes of the ring passed since ever. Its store commits; the other side reads it */
-    _Atomic uint64_t bytes;                     /* the same in bytes of items; follows position */
+    /* Lines of their own, since the other side waits for the one or the other to change. */
+    _Alignas(64) _Atomic uint64_t position;     /* bytes of the ring passed since ever. Its store commits */
+    _Alignas(64) _Atomic uint64_t bytes;        /* the same in bytes of items; follows position */
 };
 
 struct ring {
@@ -46,7 +47,7 @@ void ring_unmap(struct ring *ring);
 int ring_lock(struct ring_side *side, int64_t deadline);
 void ring_unlock(struct ring_side *side);
 
-/* Asked without a lock these are true at some moment meanwhile. Under put.lock an empty ring stays empty; under get.lock a full one full. */
+/* Without a lock these are true at some moment meanwhile. Under put.lock an empty ring stays empty; under get.lock a full one full. */
 int ring_is_empty(const struct ring *ring);
 int ring_is_full(const struct ring *ring);
 int ring_is_nearly_full(const struct ring *ring);       /* less than an eighth is free */

@@ -4,7 +4,6 @@
 
 #include <signal.h>
 #include <stddef.h>
-#include <string.h>
 
 static const struct { int signal; const char *name; } names[] = {
     {SIGABRT, "SIGABRT, aborted"},
@@ -35,13 +34,11 @@ const char *signal_name(int signal)
     return "no usual signal";
 }
 
+/* No call but the one, and that looked up by whoever forked: what a linker looks up in the child it looks up in each child. */
 void signals_default(void)
 {
-    struct sigaction action;
+    static const struct sigaction action;       /* SIG_DFL and an empty mask are all zero wherever we run */
 
-    memset(&action, 0, sizeof action);
-    sigemptyset(&action.sa_mask);
-    action.sa_handler = SIG_DFL;
     for (int signal = 1; signal < NSIG; signal++)
         sigaction(signal, &action, NULL);       /* some may not be changed, and need not */
 }
