@@ -478,8 +478,8 @@ POOL_API enum pool_status pool_queue_get(struct pool_queue *queue, struct pool_b
 POOL_API void pool_queue_close(struct pool_queue *queue);
 
 /* A descriptor for poll, epoll and event loops: readable while a get would not block, CLOSED included (poll may say POLLHUP then).
- * Level-triggered. Another process may be faster: get with 0 seconds. The queue's, closed with it: never read or close it. Once it was asked
- * for, emptying the queue costs two system calls. -1 for NULL. Python: _reader, which is private. */
+ * Level-triggered. Another process may be faster: get with 0 seconds. The queue's, closed with it: never read or close it. Once it was
+ * asked for, emptying the queue costs two system calls. -1 for NULL. Python: _reader, which is private. */
 POOL_API int pool_queue_fd(const struct pool_queue *queue);
 
 /* Frees this process's copy, closes it too, and its items with it; items in the queue stay for the others. No call on it may be under

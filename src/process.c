@@ -208,7 +208,7 @@ static void settle(struct pool_process *p)
         p->code = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
 }
 
-static int has_ended(struct pool_process *p)
+static int ended_by_now(struct pool_process *p)
 {
     pthread_mutex_lock(&p->lock);
     settle(p);
@@ -237,7 +237,7 @@ int pool_process_alive(struct pool_process *p)
     int saved = errno;
 
     status_clear();
-    int alive = p && (p->forks == forks_count ? !has_ended(p) : !shows_end(p, 0));
+    int alive = p && (p->forks == forks_count ? !ended_by_now(p) : !shows_end(p, 0));
     errno = saved;
     return alive;
 }
@@ -249,7 +249,7 @@ int pool_process_exitcode(struct pool_process *p)
     status_clear();
     int code = p && p->forks != forks_count && !shows_end(p, 0) ? POOL_ALIVE : POOL_REAPED;
     if (is_ours(p))
-        code = has_ended(p) ? p->code : POOL_ALIVE;
+        code = ended_by_now(p) ? p->code : POOL_ALIVE;
     errno = saved;
     return code;
 }
@@ -264,10 +264,10 @@ enum pool_status pool_process_join(struct pool_process *p, double seconds)
     if (seconds != seconds)
         return status_say(POOL_INVALID, "the time limit is not a number");
     int64_t deadline = clock_deadline(seconds);
-    int ended = has_ended(p);
+    int ended = ended_by_now(p);
     while (!ended) {
         int shows = shows_end(p, deadline);
-        ended = has_ended(p);
+        ended = ended_by_now(p);
         if (ended || clock_now() >= deadline)
             break;
         if (shows)                      /* a debugger has it, or it closed all its descriptors, where there is no pidfd */
@@ -314,7 +314,7 @@ void pool_process_free(struct pool_process *p)
     if (!p)
         return;
     if (p->forks == forks_count) {
-        has_ended(p);
+        ended_by_now(p);
         pthread_mutex_destroy(&p->lock);
     }
     fd_close(&p->fd);

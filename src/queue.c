@@ -4,8 +4,8 @@
  * death of their holder gives up (robust.c), one for those who put and one for those who get; what is too large for it travels beside it
  * (queue_beside.c). It is made before the forks, and each process has it by inheritance.
  *
- * Not a socket with whole messages, which would keep every promise by itself: two system calls and a wake-up for each item made that 330,000
- * items a second and 31 microseconds a round trip, measured, no more than twice a locked pipe. In the ring an item is there at one
+ * Not a socket with whole messages, which would keep every promise by itself: two system calls and a wake-up for each item made that
+ * 330,000 items a second and 31 microseconds a round trip, measured, no more than twice a locked pipe. In the ring an item is there at one
  * store; whoever is killed before has put nothing, whoever is killed after has put it. A getter that is killed after it took an item, and
  * before its caller had it, takes that item along.
  *
