@@ -211,7 +211,7 @@ const struct ring_record *ring_next(struct ring *ring, uint64_t *after, int *err
     uint64_t position = own(&get->position);
 
     *error = 0;
-    if (position == get->seen_position)
+    if ((int64_t)(get->seen_position - position) <= 0)
         get->seen_position = atomic_load_explicit(&ring->put.position, memory_order_acquire);
     while (position != get->seen_position) {
         const struct ring_record *record = record_at(ring, position);
