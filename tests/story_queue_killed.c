@@ -1,7 +1,7 @@
 /* Killed at every point of put, get and close: nobody is wedged, no neighbour is harmed, and no item comes twice.
  *
- * A child is led through its call by ptrace, one instruction after the other, and killed after the n-th, for n = 1, 2, 3 ... until it comes to
- * the call's end. Then the others go on: whoever slept is woken, what was there comes out whole and in order, the item of the killed
+ * A child is led through its call by ptrace, one instruction after the other, and killed after the n-th, for n = 1, 2, 3 ... until it comes
+ * to the call's end. Then the others go on: whoever slept is woken, what was there comes out whole and in order, the item of the killed
  * one is there or not (a getter may take its own along), new items pass, and the end comes. FORKPOOL_LONG=1 takes every n, else it is
  * a sample. Where ptrace is not to be had these are skipped.
  *

@@ -1,5 +1,5 @@
 /* Queues and processes: queues.py does the same with multiprocessing. Prints "name value unit" a line, the best of the rounds given as
- * argument: 8-byte items one way and to and fro, 1 MiB items one way, and how long a process that does nothing takes, beside a bare fork. */
+ * argument: 8-byte items one way and to and fro, 1 MiB items one way, and how long a process takes that does nothing, and a bare fork. */
 #define _GNU_SOURCE
 #include "bench.h"
 
