@@ -51,6 +51,8 @@ struct pool_job;
 struct pool_iter;
 struct pool_results;
 struct pool_progress;
+struct pool_process;
+struct pool_queue;
 
 /* How an item, a call or a wait ended. */
 enum pool_status {
@@ -381,6 +383,108 @@ POOL_API void pool_job_free(struct pool_job *job);
  * generator is pulled only there. The pool's, closed with it: never read or close it. -1 and errno (ENOTSUP for a serial pool,
  * EMFILE). Python: none. */
 POOL_API int pool_fd(struct pool *pool);
+
+
+/* ---- Processes ------------------------------------------------------------------------------------------------ */
+
+/* For work that is no map: a process of its own that runs one function. Python: multiprocessing.Process.
+ *
+ * Forks the calling process, as it is now, and runs run(arg) there; what it returns is the exit code (its lowest 8 bits). The child begins
+ * with default signal dispositions and no signal blocked; it has its parent's descriptors and memory, and of its threads the calling one
+ * only. It ends when run returns, by _exit: no exit handler of the parent's runs, not even if it calls exit(). Of stdio, stdout and stderr
+ * are flushed, in the parent before the fork and in the child at its end; other files that it writes are for it to close. It may use
+ * the library: queues that it inherited, and processes, queues and pools of its own; the parent's pools are refused in it.
+ *
+ * Returns a handle, freed with pool_process_free, or NULL with nothing started: pool_error() in words, and errno EINVAL (run is NULL),
+ * ENOMEM, EAGAIN, EMFILE. Blocks for the fork only. Any thread; where there are others the child must not need what they held then (malloc
+ * and stdio are safe with glibc; another library's lock may stay locked). A pool's workers and other processes are not disturbed.
+ *
+ * Any number of threads may use the handle. Only this process is ever waited for, and only it is signalled, never another that has its
+ * number by now (before Linux 5.3: as far as numbers allow). In a child that its parent forked, join and signals are refused.
+ * Python: the constructor and start() in one. There is no `daemon`: a child may outlive its parent. stdin is left as it is. */
+POOL_API struct pool_process *pool_process_start(int (*run)(void *arg), void *arg);
+
+/* Its process number; 0 for NULL. Python: pid. */
+POOL_API pid_t pool_process_pid(const struct pool_process *process);
+
+/* Nonzero: it has not ended. 0 for NULL. Python: is_alive. */
+POOL_API int pool_process_alive(struct pool_process *process);
+
+enum { POOL_ALIVE = 256, POOL_REAPED = 257 };
+
+/* What run returned (0 to 255) or gave to exit(); -N: killed by signal N; POOL_ALIVE: it has not ended; POOL_REAPED: it has, but somebody
+ * else took its status: the program by a wait() of its own, or the system where SIGCHLD is ignored. POOL_REAPED for NULL.
+ * Does not wait. Python: exitcode, which is None while it runs. */
+POOL_API int pool_process_exitcode(struct pool_process *process);
+
+/* A descriptor for poll, epoll and event loops: readable once it has ended. The handle's, closed with it: never read or close it. -1 for
+ * NULL. Python: sentinel. */
+POOL_API int pool_process_fd(const struct pool_process *process);
+
+/* Waits until it has ended, and reaps it: OK, however it ended. PENDING when time ran out; INVALID. Python: join, which returns nothing. */
+POOL_API enum pool_status pool_process_join(struct pool_process *process, double seconds);
+
+/* Send SIGTERM, which it may handle, or SIGKILL. One that has ended is left alone. Neither waits. Python: terminate, kill. */
+POOL_API void pool_process_terminate(struct pool_process *process);
+POOL_API void pool_process_kill(struct pool_process *process);
+
+/* Frees the handle. One that has ended is reaped. One that runs goes on, and when it ends it stays a zombie until the program waits for it
+ * (waitpid with its number) or ends itself: join first where there are many. NULL is fine. Python: garbage collection. */
+POOL_API void pool_process_free(struct pool_process *process);
+
+
+/* ---- Queues --------------------------------------------------------------------------------------------------- */
+
+/* A queue between processes: made before they are forked, put into and got from by any number of them. Items are opaque bytes, from none to
+ * gigabytes; each arrives whole, once, at one getter, and those of one putter that come to one getter in their order. put has handed its
+ * item over when it returns: no thread holds it back, and whatever becomes of the putter then, it arrives.
+ * Killing (or crashing) a process in the middle of a call wedges nobody and costs no other item: a putter's own one may be there or not; a
+ * getter may take along the one that it was getting. One that is stopped there (SIGSTOP) holds up others for so long, but for their limits.
+ *
+ * Whose it is: every process forked after it was made has it, each its own copy of the handle, until it frees it, ends, or runs another
+ * program (exec). Such are pool_process_start's, plain forks, and a pool created after it: all its workers, unless close_fds closed it.
+ *
+ * capacity_bytes: how much may wait in it. put waits while that much or more does; so the last item to enter may exceed it, and one larger
+ * than all of it passes. An item counts with its size rounded up to 8, at least 8. 0: 2 MiB. What the system does not allow (about a
+ * quarter of its memory, or RLIMIT_AS) is cut to what it does; pool_error() says so then, and pool_queue_capacity. Memory is taken where
+ * items have lain, up to 4 times the capacity. Items larger than 1 MiB, or than half the capacity if that is less, take 2 copies and some
+ * 20 system calls; some 200 of them wait at most.
+ * Returns it, freed with pool_queue_free, or NULL: pool_error() and errno (ENOMEM, EMFILE). It takes 6 descriptors.
+ *
+ * Any number of threads may use the handle, but for pool_queue_free.
+ * Python: Queue(maxsize), which counts items and holds them in the putter without bound; SimpleQueue. Both stay locked for ever when a
+ * process is killed in get or put. A process that puts more than fits before anybody gets waits here, also for itself. */
+POOL_API struct pool_queue *pool_queue_create(size_t capacity_bytes);
+
+/* The capacity that it has, in bytes; 0 for NULL. */
+POOL_API size_t pool_queue_capacity(const struct pool_queue *queue);
+
+/* Copies an item into the queue. NULL with size 0 is fine. Waits for room: PENDING when time ran out, and then it was not put. CLOSED: this
+ * process has closed the queue. INVALID; NO_MEMORY (also where Linux is older than 3.17 and the item too large for the queue); BROKEN:
+ * something has written over the queue's memory. 0 seconds: does not wait, but some 20 ms for another that is in the middle of its put.
+ * Python: put, put_nowait; Full is PENDING. */
+POOL_API enum pool_status pool_queue_put(struct pool_queue *queue, const void *data, size_t size, double seconds);
+
+/* Waits for an item and takes it. It is the calling thread's until its next get on this queue or the queue is freed here; aligned as
+ * malloc's. OK; PENDING when time ran out; CLOSED: the queue is empty and every process that had it has closed it, freed it or died, by
+ * whatever signal: nothing will ever come. INVALID; NO_MEMORY: the item is still in the queue; BROKEN. Other than OK: item is {NULL, 0}.
+ * Whoever may put keeps the end from coming, the caller too: a process that only gets calls pool_queue_close first. So does one that
+ * inherited the queue without knowing: a plain fork, or a pool created after it, which counts until it is destroyed (its workers may put).
+ * Python: get, get_nowait; Empty is PENDING. It has no end: there a None in the queue for each getter has to say it. */
+POOL_API enum pool_status pool_queue_get(struct pool_queue *queue, struct pool_bytes *item, double seconds);
+
+/* This process puts no more. It may still get. Others are as they were, also those that it has forked. Waits for a put under way.
+ * Python: close, and join_thread, since nothing is held back here. */
+POOL_API void pool_queue_close(struct pool_queue *queue);
+
+/* A descriptor for poll, epoll and event loops: readable while a get would not block, CLOSED included (poll may say POLLHUP then).
+ * Level-triggered. Another process may be faster: get with 0 seconds. The queue's, closed with it: never read or close it. Once it was
+ * asked for, emptying the queue costs two system calls. -1 for NULL. Python: _reader, which is private. */
+POOL_API int pool_queue_fd(const struct pool_queue *queue);
+
+/* Frees this process's copy, closes it too, and its items with it; items in the queue stay for the others. No call on it may be under
+ * way, and none may follow, in this process. NULL is fine. Python: garbage collection. */
+POOL_API void pool_queue_free(struct pool_queue *queue);
 
 
 /* ---- Progress ------------------------------------------------------------------------------------------------- */

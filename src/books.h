@@ -82,8 +82,8 @@ static inline uint32_t books_outstanding(const struct books *b) { return claim_d
 /* How many items of this kind could be posted in one piece now. */
 size_t books_room(struct books *books, const struct call_definition *call, size_t item_size);
 
-/* Posts piece->count items, at most as many as books_room has just said for this call, and wakes the worker. `owned` goes over to the books. eager: the end of
- * each is waited for. 0; -1 where the channel is damaged (piece untouched). */
+/* Posts piece->count items, at most as many as books_room has just said for this call, and wakes the worker. `owned` goes over to the
+ * books. eager: the end of each is waited for. 0; -1 where the channel is damaged (piece untouched). */
 int books_post(struct books *books, const struct call_definition *call, const struct piece *piece, int eager);
 
 /* Takes back up to `want` items that have not started, from the end, of one post. 0: *piece is set (its data is good until the next post

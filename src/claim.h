@@ -31,8 +31,8 @@ static inline uint32_t claim_waiting(struct claim c) { return claim_distance(c.f
 
 static inline struct claim claim_decode(uint64_t word)
 {
-    return (struct claim){.front = (uint32_t)(word >> 31) & CLAIM_MASK, .back = (uint32_t)word & CLAIM_MASK, .running = (uint32_t)(word >> 62) & 1,
-                          .closed = (uint32_t)(word >> 63)};
+    return (struct claim){.front = (uint32_t)(word >> 31) & CLAIM_MASK, .back = (uint32_t)word & CLAIM_MASK,
+                          .running = (uint32_t)(word >> 62) & 1, .closed = (uint32_t)(word >> 63)};
 }
 
 static inline uint64_t claim_encode(struct claim c)

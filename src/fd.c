@@ -199,7 +199,7 @@ int fd_send(int socket, const void *message, size_t size, const int *fds, size_t
 }
 
 /* Receives once more after a reset: that is told once, ahead of the last messages of the peer, which are still there. */
-static ssize_t receive(int socket, struct msghdr *header)
+static ssize_t receive(int socket, struct msghdr *header, int flags)
 {
     control_size room = header->msg_controllen;
     int resets = 0;
@@ -208,7 +208,7 @@ static ssize_t receive(int socket, struct msghdr *header)
     do {
         header->msg_controllen = room;
         header->msg_flags = 0;
-        got = recvmsg(socket, header, MSG_CMSG_CLOEXEC);
+        got = recvmsg(socket, header, MSG_CMSG_CLOEXEC | flags);
     } while (got < 0 && (errno == EINTR || (errno == ECONNRESET && resets++ == 0)));
     return got;
 }
@@ -236,7 +236,7 @@ static int collect(struct msghdr *header, int fds[FD_MAX])
     return error;
 }
 
-int fd_recv(int socket, void *message, size_t size, int fds[FD_MAX])
+static int take(int socket, void *message, size_t size, int fds[FD_MAX], int flags)
 {
     union control control;
     struct iovec bytes = {.iov_base = message, .iov_len = size};
@@ -246,7 +246,7 @@ int fd_recv(int socket, void *message, size_t size, int fds[FD_MAX])
 
     for (i = 0; i < FD_MAX; i++)
         fds[i] = -1;
-    got = receive(socket, &header);
+    got = receive(socket, &header, flags);
     if (got < 0)
         return gone(errno) ? EPIPE : errno;
     error = collect(&header, fds);
@@ -264,6 +264,16 @@ int fd_recv(int socket, void *message, size_t size, int fds[FD_MAX])
     for (i = 0; i < FD_MAX && error; i++)
         fd_close(&fds[i]);
     return error;
+}
+
+int fd_recv(int socket, void *message, size_t size, int fds[FD_MAX])
+{
+    return take(socket, message, size, fds, 0);
+}
+
+int fd_peek(int socket, void *message, size_t size, int fds[FD_MAX])
+{
+    return take(socket, message, size, fds, MSG_PEEK);
 }
 
 /* ---- Waking ---- */

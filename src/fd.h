@@ -27,6 +27,9 @@ int fd_send(int socket, const void *message, size_t size, const int *fds, size_t
  * EAGAIN: none. EPIPE: the peer is gone. EBADMSG: another size, or more descriptors than FD_MAX (closed again). */
 int fd_recv(int socket, void *message, size_t size, int fds[FD_MAX]);
 
+/* The same, but the message stays, with descriptors of its own. EBADMSG: `message` is what was there. */
+int fd_peek(int socket, void *message, size_t size, int fds[FD_MAX]);
+
 /* Wakes whoever sleeps on the other end: one byte. A full pipe is fine: there are bytes already. 0, or an errno other than EAGAIN. */
 int fd_wake(int fd);
 

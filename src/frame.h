@@ -43,8 +43,8 @@ uint64_t frame_extent(const struct frame_ring *ring, uint64_t payload);
  * the pad) and returns the payload's place, or NULL if there is no room. The frame is not there before frame_commit. */
 void *frame_reserve(const struct frame_ring *ring, uint64_t head, uint64_t *tail, uint64_t payload);
 
-/* Moves *tail to the ring's beginning, over padding, before it has come to the end: where more than `hot` bytes lie before it and half of that
- * is enough for what is in use, and if `want` bytes are free at the beginning. To be called before what is then reserved. */
+/* Moves *tail to the ring's beginning, over padding, before it has come to the end: where more than `hot` bytes lie before it, half of that
+ * is enough for what is in use, and `want` bytes are free at the beginning. To be called before what is then reserved. */
 void frame_turn_early(const struct frame_ring *ring, uint64_t head, uint64_t *tail, size_t hot, size_t want);
 
 /* Writes the header before a reserved payload (which may have become shorter) and returns the new tail. */

@@ -62,9 +62,9 @@ static size_t fill_of(const struct sched *s, const struct job *j, size_t has)
     return depth > has ? depth - has : !j->outstanding;
 }
 
-/* Tells a worker whether it may spin when it runs dry. Where the caller and the busy workers have no CPU each, a spinning worker most likely
- * sits on the one that another needs to give it something: ordered results of small items took twice as long, and a generator's three
- * times. What it was told grows stale until the next post; then it sleeps, or spins, once too often. */
+/* Tells a worker whether it may spin when it runs dry. Where the caller and the busy workers have no CPU each, a spinning worker most
+ * likely sits on the one that another needs to give it something: ordered results of small items took nearly twice as long. What it was
+ * told grows stale until the next post; then it sleeps, or spins, once too often. */
 static void tell_crowd(const struct sched *s, struct crew_worker *w)
 {
     _Atomic uint32_t *told = &w->books.channel.desk->crowded;
@@ -237,7 +237,7 @@ int sched_hand_out(struct sched *s)
 
 /* Will the next item most likely find a lane slot there, if it needs one? One that was pulled and does not is copied to the heap first, and
  * to a slot later: that, and the new pages of the heap, took two thirds of the time for items of 4 MiB. */
-static int has_lane(const struct crew_worker *w, const struct job *j)
+static int has_lane(struct crew_worker *w, const struct job *j)
 {
     return j->source.size <= CHANNEL_INLINE || books_room(&w->books, &j->call, j->source.size);
 }

@@ -25,16 +25,14 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#if !defined(SYS_pidfd_open) && !defined(__alpha__)
-#define SYS_pidfd_open 434              /* newer than some headers that we are built with */
-#endif
 #endif
 
 #include "cradle.h"
 #include "descendants.h"
 #include "fd.h"
 #include "nursery_wire.h"
+#include "pidfd.h"
+#include "signals.h"
 
 struct nursery_child {
     struct nursery_setup setup;
@@ -81,15 +79,7 @@ void nursery_child_destroy(struct nursery_child *child)
 
 int nursery_child_pidfd(int *self)
 {
-#if defined(SYS_pidfd_open)
-    *self = (int)syscall(SYS_pidfd_open, getpid(), 0);  /* close-on-exec by itself */
-    if (*self >= 0)
-        return fd_lift(self);
-    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
-        return errno;
-#endif
-    *self = -1;
-    return 0;
+    return pidfd_open_pid(getpid(), self);
 }
 
 /* ---- Settling in ---- */
@@ -123,13 +113,10 @@ static void nod(int signal)             /* SIGCHLD only has to interrupt ppoll *
 static void reset_signals(void)
 {
     struct sigaction action;
-    int signal;
 
+    signals_default();
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
-    action.sa_handler = SIG_DFL;
-    for (signal = 1; signal < NSIG; signal++)
-        sigaction(signal, &action, NULL);       /* some may not be changed, and need not */
     action.sa_handler = nod;            /* ignored, as the host may have it, would reap the workers before we do */
     action.sa_flags = SA_NOCLDSTOP;
     sigaction(SIGCHLD, &action, NULL);

@@ -43,7 +43,7 @@ int serial_open(struct serial **serial, const struct pool_options *options)
         return ENOMEM;
     }
     s->run.worker.arg = options->initarg;
-    s->run.task.worker = &s->run.worker;
+    task_prepare(&s->run);
     s->run.make_room = make_room;
     s->finalizer = options->finalizer;
     int code = options->initializer ? options->initializer(&s->run.worker) : 0;

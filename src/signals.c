@@ -1,4 +1,5 @@
-/* Signals in words: those by which workers usually die. */
+/* Signals: in words, those by which workers usually die; and as a new program would have them. */
+#define _GNU_SOURCE
 #include "signals.h"
 
 #include <signal.h>
@@ -31,4 +32,13 @@ const char *signal_name(int signal)
         if (names[i].signal == signal)
             return names[i].name;
     return "no usual signal";
+}
+
+/* No call but the one, and that looked up by whoever forked: what a linker looks up in the child it looks up in each child. */
+void signals_default(void)
+{
+    static const struct sigaction action;       /* SIG_DFL and an empty mask are all zero wherever we run */
+
+    for (int signal = 1; signal < NSIG; signal++)
+        sigaction(signal, &action, NULL);       /* some may not be changed, and need not */
 }

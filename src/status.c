@@ -61,7 +61,8 @@ const char *status_text(void)
 
 void status_clear(void)
 {
-    sentence[0] = '\0';
+    if (sentence[0])                    /* a page that is not written to need not be copied after a fork */
+        sentence[0] = '\0';
 }
 
 static void note(const char *format, va_list args)

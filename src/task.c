@@ -21,6 +21,12 @@ static struct task_run *run_of_worker(struct pool_worker *worker)
     return (struct task_run *)(void *)((char *)worker - offsetof(struct task_run, worker));
 }
 
+void task_prepare(struct task_run *run)
+{
+    run->task.worker = &run->worker;
+    run->forks = forks_count;
+}
+
 /* Nearly every result of a map fits the room that was prepared for it. */
 static int take_room(struct task_run *run, size_t size)
 {

@@ -25,6 +25,9 @@ struct task_run {
     char     text[STATUS_TEXT + 1];                           /* pool_fail's or pool_init_fail's message */
 };
 
+/* Once, before the first run. */
+void task_prepare(struct task_run *run);
+
 /* Begins a run: no result, no message. */
 static inline void task_begin(struct task_run *run)
 {

@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "fd.h"
 #include "forks.h"
+#include "leave.h"
 #include "worker_result.h"
 
 #include <signal.h>
@@ -29,41 +30,10 @@
 
 /* ---- Birth */
 
-static void leave(int status)
-{
-    fflush(stdout);
-    fflush(stderr);
-    _exit(status);
-}
-
-/* exit() in a task must not run the host's handlers. Only glibc tells them the status; elsewhere it is lost and reported as 1. */
-#ifdef __GLIBC__
-static void leave_at_exit(int status, void *unused)
-{
-    (void)unused;
-    leave(status);
-}
-
-static void watch_exit(void)
-{
-    on_exit(leave_at_exit, NULL);
-}
-#else
-static void leave_at_exit(void)
-{
-    leave(EXIT_FAILURE);
-}
-
-static void watch_exit(void)
-{
-    atexit(leave_at_exit);
-}
-#endif
-
 void worker_prepare(void)
 {
     object_find(&(struct object_ref){0});
-    watch_exit();
+    leave_at_exit();
 }
 
 /* A sibling's channel must not be within reach of what a task does here. */
@@ -98,8 +68,7 @@ static void settle_in(struct worker *w, const struct worker_plan *plan, unsigned
     w->spin.off = plan->no_spin || cpu_affinity() < 2;
     w->max_memory = plan->limits.max_memory;
     w->run.worker = (struct pool_worker){.index = atomic_load(&w->channel.desk->index), .arg = plan->initarg};
-    w->run.task.worker = &w->run.worker;
-    w->run.forks = forks_count;
+    task_prepare(&w->run);
     worker_result_init(w);
 }
 
@@ -135,7 +104,8 @@ static void learn_call(struct worker *w, const struct frame *frame)
 static int is_plain(const struct worker *w)
 {
     const struct worker_call *call = w->call;
-    return w->head.place == PLACE_INLINE && call->fn && !call->timed && !call->unread && (call->common || !call->common_size) && !w->max_memory;
+    int has_context = (call->common && !call->unread) || !call->common_size;
+    return w->head.place == PLACE_INLINE && call->fn && has_context && !call->timed && !w->max_memory;
 }
 
 /* Where its items and results lie: all of them within it, so that no item has to be asked again. */

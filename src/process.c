@@ -1,0 +1,323 @@
+/* Processes of the host's own: start, watch, end.
+ *
+ * Runs in the host, any thread; become() alone in the new child. Forked by the host itself and not by a nursery: it is to have the
+ * program as it is now, and is the host's child for all to see.
+ *
+ * Invariants: only this one process is ever waited for, and by descriptor, so that neither a host that reaps by wait() nor one that
+ * ignores SIGCHLD makes us wait for ever or take another's status: what is gone by then has ended, its status unknown. A signal
+ * goes by descriptor too. Nothing was started where NULL is returned: the child does not run before it is told to, which the host does when
+ * it has got all it needs; should the host fail or die before that, the child leaves.
+ *
+ * Kernels without pidfds (before 5.3): the pipe by which it is told stays open at both ends, and its end is the child's, though later if
+ * that left children of its own. It is then looked at before each waitid() by number; a host that reaps by itself could there be given the
+ * status of a newer child of the same number.
+ *
+ * A page fault costs more than a system call, and a forked child has one for each page that it or its parent touches first: the child does
+ * little, and calls what its parent has called before. */
+#define _GNU_SOURCE
+#include <forkpool.h>
+
+#include "clock.h"
+#include "fd.h"
+#include "forks.h"
+#include "leave.h"
+#include "pidfd.h"
+#include "signals.h"
+#include "status.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LINGER 10                       /* milliseconds between two looks at one that has ended and cannot be waited for yet */
+
+struct pool_process {
+    pid_t           pid;
+    int             fd;                 /* readable once it has ended */
+    int             by_number;          /* that is no pidfd */
+    unsigned        forks;              /* forks_count of its parent */
+    pthread_mutex_t lock;
+    int             ended;              /* under lock, as all below; then it was waited for, and its number may be another's */
+    int             code;
+};
+
+/* ---- Birth */
+
+/* In the child. */
+static noreturn void become(int end, int (*run)(void *), void *arg)
+{
+    static const sigset_t none;
+    ssize_t n;
+    char go;
+
+    signals_default();
+    __fpurge(stdout);                   /* what other threads of the host have written since they were flushed is the host's */
+    __fpurge(stderr);
+    leave_at_exit();
+    do
+        n = read(end, &go, sizeof go);
+    while (n < 0 && errno == EINTR);
+    if (n != sizeof go)
+        _exit(EXIT_FAILURE);            /* it was not to be */
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
+    leave(run(arg));
+}
+
+/* The child's number, or -1 with errno. */
+static pid_t fork_off(const int ends[2], int (*run)(void *), void *arg)
+{
+    struct sigaction action;
+    sigset_t all, before;
+
+    fflush(stdout);                     /* no others: fflush(NULL) waits for a thread that sits in fgets */
+    fflush(stderr);
+    sigaction(SIGCHLD, NULL, &action);  /* for the linker to look it up here, once, and not in each child */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);        /* no handler of the host's runs in the child */
+    pid_t pid = fork();
+    int error = errno;
+    if (pid == 0) {
+        close(ends[1]);
+        become(ends[0], run, arg);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return pid;
+}
+
+/* 0, or an errno and no child. Takes over the pipe. */
+static int attach(struct pool_process *p, int ends[2])
+{
+    int error = pidfd_open_pid(p->pid, &p->fd);
+
+    if (error && error != ESRCH) {
+        fd_close(&ends[0]);
+        fd_close(&ends[1]);
+        kill(p->pid, SIGKILL);          /* it has not begun */
+        while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+        return error;
+    }
+    if (error == ESRCH) {               /* somebody has killed it and the host has reaped it */
+        p->ended = 1;
+        p->code = POOL_REAPED;
+    }
+    fd_wake(ends[1]);                   /* go. We have the other end as well: no SIGPIPE if it was killed */
+    fd_close(&ends[0]);
+    p->by_number = p->fd < 0;
+    if (p->by_number)
+        p->fd = ends[1];                /* poll reports an error there as soon as nobody reads, which counts as readable */
+    else
+        fd_close(&ends[1]);
+    return 0;
+}
+
+static int start(struct pool_process *p, int (*run)(void *), void *arg)
+{
+    int ends[2], error = forks_watch();
+
+    if (!error)
+        error = fd_pipe(ends, 0);
+    if (error)
+        return error;
+    p->forks = forks_count;
+    p->pid = fork_off(ends, run, arg);
+    if (p->pid > 0)
+        return attach(p, ends);
+    error = errno;
+    fd_close(&ends[0]);
+    fd_close(&ends[1]);
+    return error;
+}
+
+struct pool_process *pool_process_start(int (*run)(void *arg), void *arg)
+{
+    char words[256];
+    int saved = errno;
+
+    status_clear();
+    if (!run)
+        return status_null(EINVAL, "the function to run is NULL");
+    struct pool_process *p = calloc(1, sizeof *p);
+    int error = p ? pthread_mutex_init(&p->lock, NULL) : ENOMEM;
+    if (!error) {
+        error = start(p, run, arg);
+        if (error)
+            pthread_mutex_destroy(&p->lock);
+    }
+    if (error) {
+        free(p);
+        return status_null(error, "cannot start a process: %s", status_errno(error, words, sizeof words));
+    }
+    errno = saved;
+    return p;
+}
+
+/* ---- Has it ended? */
+
+static int is_ours(const struct pool_process *p)
+{
+    if (!p)
+        status_say(POOL_INVALID, "the process is NULL: pool_process_start says by pool_error() why it started none");
+    else if (p->forks != forks_count)
+        status_say(POOL_INVALID, "this process is a fork of the one that started that process: only the parent can join or signal it");
+    return p && p->forks == forks_count;
+}
+
+/* Its descriptor says so. Nonzero until the deadline. */
+static int shows_end(const struct pool_process *p, int64_t deadline)
+{
+    struct pollfd watch = {.fd = p->fd, .events = POLLIN};
+    int n;
+
+    do
+        n = poll(&watch, 1, clock_poll_ms(deadline));
+    while (n < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOMEM));
+    return n > 0;
+}
+
+static int wait_by_number(const struct pool_process *p, siginfo_t *info)
+{
+    if (!shows_end(p, 0))
+        return 0;
+    return waitid(P_PID, (id_t)p->pid, info, WEXITED | WNOHANG) < 0 ? errno : 0;
+}
+
+/* Looks, and reaps it where it has. Under lock; never blocks. */
+static void settle(struct pool_process *p)
+{
+    siginfo_t info = {.si_pid = 0};
+    int error = p->ended || p->by_number ? EINVAL : pidfd_wait(p->fd, &info, WEXITED | WNOHANG);
+
+    if (p->ended)
+        return;
+    if (error == EINVAL)
+        error = wait_by_number(p, &info);
+    if (!error && info.si_pid == 0)
+        return;
+    p->ended = 1;
+    if (error)
+        p->code = POOL_REAPED;          /* ECHILD */
+    else
+        p->code = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+}
+
+static int ended_by_now(struct pool_process *p)
+{
+    pthread_mutex_lock(&p->lock);
+    settle(p);
+    int ended = p->ended;
+    pthread_mutex_unlock(&p->lock);
+    return ended;
+}
+
+pid_t pool_process_pid(const struct pool_process *p)
+{
+    return p ? p->pid : 0;
+}
+
+int pool_process_fd(const struct pool_process *p)
+{
+    status_clear();
+    if (p)
+        return p->fd;
+    errno = EINVAL;
+    is_ours(p);
+    return -1;
+}
+
+int pool_process_alive(struct pool_process *p)
+{
+    int saved = errno;
+
+    status_clear();
+    int alive = p && (p->forks == forks_count ? !ended_by_now(p) : !shows_end(p, 0));
+    errno = saved;
+    return alive;
+}
+
+int pool_process_exitcode(struct pool_process *p)
+{
+    int saved = errno;
+
+    status_clear();
+    int code = p && p->forks != forks_count && !shows_end(p, 0) ? POOL_ALIVE : POOL_REAPED;
+    if (is_ours(p))
+        code = ended_by_now(p) ? p->code : POOL_ALIVE;
+    errno = saved;
+    return code;
+}
+
+enum pool_status pool_process_join(struct pool_process *p, double seconds)
+{
+    int saved = errno;
+
+    status_clear();
+    if (!is_ours(p))
+        return POOL_INVALID;
+    if (seconds != seconds)
+        return status_say(POOL_INVALID, "the time limit is not a number");
+    int64_t deadline = clock_deadline(seconds);
+    int ended = ended_by_now(p);
+    while (!ended) {
+        int shows = shows_end(p, deadline);
+        ended = ended_by_now(p);
+        if (ended || clock_now() >= deadline)
+            break;
+        if (shows)                      /* a debugger has it, or it closed all its descriptors, where there is no pidfd */
+            poll(NULL, 0, LINGER);
+    }
+    errno = saved;
+    return ended ? POOL_OK : POOL_PENDING;
+}
+
+/* ---- The end */
+
+static void send_signal(struct pool_process *p, int signal)
+{
+    int saved = errno;
+
+    status_clear();
+    if (!is_ours(p))
+        return;
+    pthread_mutex_lock(&p->lock);       /* for those without a pidfd: nobody here reaps it meanwhile */
+    settle(p);
+    if (!p->ended && p->by_number)
+        kill(p->pid, signal);
+    else if (!p->ended)
+        pidfd_kill(p->fd, signal);
+    pthread_mutex_unlock(&p->lock);
+    errno = saved;
+}
+
+void pool_process_terminate(struct pool_process *p)
+{
+    send_signal(p, SIGTERM);
+}
+
+void pool_process_kill(struct pool_process *p)
+{
+    send_signal(p, SIGKILL);
+}
+
+void pool_process_free(struct pool_process *p)
+{
+    int saved = errno;
+
+    status_clear();
+    if (!p)
+        return;
+    if (p->forks == forks_count) {
+        ended_by_now(p);
+        pthread_mutex_destroy(&p->lock);
+    }
+    fd_close(&p->fd);
+    free(p);
+    errno = saved;
+}
