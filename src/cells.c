@@ -9,6 +9,7 @@
  * between into memory that the cell keeps for the next. */
 #include "cells.h"
 
+#include "copy.h"
 #include "pages.h"
 
 #include <errno.h>
@@ -78,7 +79,7 @@ static int copy_data(struct cell *cell, const struct ending *e)
     }
     void *own = room(cell, e->size);
     if (own) {
-        memcpy(own, e->data, e->size);
+        copy_bytes(own, e->data, e->size);
         r->data = own;
     } else {
         r->data = NULL;

@@ -12,6 +12,8 @@
  * stores, channel_must_wake_caller_now makes one. tests/model holds the same in Promela. */
 #include "channel.h"
 
+#include "copy.h"
+
 #include <string.h>
 
 static size_t slots_size(size_t slot_size)
@@ -146,8 +148,8 @@ size_t stream_write(unsigned char *window, _Atomic uint64_t *tail, _Atomic uint6
     size_t first = window_part(*written, much);
     if (!much)
         return 0;
-    memcpy(window + (*written & (CHANNEL_STREAM - 1)), data, first);
-    memcpy(window, (const unsigned char *)data + first, (size_t)much - first);
+    copy_bytes(window + (*written & (CHANNEL_STREAM - 1)), data, first);
+    copy_bytes(window, (const unsigned char *)data + first, (size_t)much - first);
     *written += much;
     atomic_store(tail, *written);
     return (size_t)much;
@@ -163,8 +165,8 @@ size_t stream_read(const unsigned char *window, _Atomic uint64_t *tail, _Atomic 
     if (!much)
         return 0;
     if (data) {
-        memcpy(data, window + (*read & (CHANNEL_STREAM - 1)), first);
-        memcpy((unsigned char *)data + first, window, (size_t)much - first);
+        copy_bytes(data, window + (*read & (CHANNEL_STREAM - 1)), first);
+        copy_bytes((unsigned char *)data + first, window, (size_t)much - first);
     }
     *read += much;
     atomic_store(head, *read);

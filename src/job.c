@@ -8,6 +8,8 @@
  * (or was cut off) and nothing is outstanding; afterwards nothing of it changes but by its consumer. */
 #include "job.h"
 
+#include "copy.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,7 +165,7 @@ static void put_in_array(struct job *j, const struct ending *e)
     } else if (!j->out || e->size == j->out_size) {
         j->tally[POOL_OK]++;
         if (j->out && e->size)
-            memcpy(j->out + e->index * j->out_size, e->data, e->size);
+            copy_bytes(j->out + e->index * j->out_size, e->data, e->size);
     } else {
         snprintf(text, sizeof text, "its result has %zu bytes where %zu are wanted", e->size, j->out_size);
         wrong.status = POOL_FAILED;

@@ -5,6 +5,7 @@
  * allocations. A large result has a block of its own. */
 #include "list.h"
 
+#include "copy.h"
 #include "forks.h"
 
 #include <errno.h>
@@ -64,7 +65,7 @@ static void *keep(struct pool_results *list, const void *data, size_t size)
     }
     void *at = block->bytes + block->used;
     if (size)
-        memcpy(at, data, size);
+        copy_bytes(at, data, size);
     size_t used = (block->used + size + 15) & ~(size_t)15;
     block->used = used < block->size ? used : block->size;
     return at;

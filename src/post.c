@@ -10,6 +10,7 @@
 #include "books.h"
 
 #include "clock.h"
+#include "copy.h"
 #include "fd.h"
 
 #include <errno.h>
@@ -175,7 +176,7 @@ static void put_payload(struct books *b, struct post *post, const struct piece *
 {
     if (post->place == PLACE_LANE) {
         post->slot = take_slot(b);
-        memcpy(channel_item_slot(&b->channel, (size_t)post->slot, piece->size, PAGES_WRITE), piece->data, piece->size);
+        copy_bytes(channel_item_slot(&b->channel, (size_t)post->slot, piece->size, PAGES_WRITE), piece->data, piece->size);
     } else if (post->place == PLACE_INLINE && piece->size) {
         memcpy(body, piece->data, piece->count * piece->size);
     }

@@ -6,6 +6,7 @@
  * consumer waits for them. For what the caller keeps (arrays, buffers, ranges) a returned piece is an index and a count. */
 #include "source.h"
 
+#include "copy.h"
 #include "pages.h"
 #include "status.h"
 
@@ -206,7 +207,7 @@ int source_return(struct source *s, const struct piece *piece)
             if (!back.owned)
                 return ENOMEM;
             pages_prepare(back.owned, back.size);
-            memcpy(back.owned, back.data, back.size);
+            copy_bytes(back.owned, back.data, back.size);
         }
         back.data = back.owned;             /* not where a worker had its copy: that is written over */
     }

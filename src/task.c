@@ -6,6 +6,7 @@
  * gives make_room, and a task writes straight into the place from which the caller will take the result. */
 #include "task.h"
 
+#include "copy.h"
 #include "forks.h"
 
 #include <stdio.h>
@@ -52,7 +53,7 @@ __attribute__((noinline)) static int return_bytes(struct pool_task *task, const 
     if (!take_room(run, size) && run->make_room(run, size))
         return pool_fail(task, -1, "no memory for a result of %zu bytes", size);
     if (size)
-        memmove(run->room.at, data, size);
+        copy_or_move(run->room.at, data, size);
     return 0;
 }
 

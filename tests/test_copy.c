@@ -1,0 +1,63 @@
+/* Copies in pieces: every byte once, nothing beyond the end, and overlaps as memmove has them. */
+#include "check.h"
+#include "copy.h"
+
+#include <stdlib.h>
+
+enum { MOST = 3 * COPY_PIECE + 99, EDGE = 64 };
+
+static void fill(unsigned char *at, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        at[i] = (unsigned char)(i * 7 + i / 251);
+}
+
+static void all_bytes_and_no_others_are_copied(void **state)
+{
+    (void)state;
+    const size_t sizes[] = {0, 1, COPY_PIECE - 1, COPY_PIECE, COPY_PIECE + 1, 2 * COPY_PIECE, MOST};
+    unsigned char *from = malloc(MOST), *to = malloc(MOST + EDGE);
+    assert_true(from && to);
+    fill(from, MOST);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        memset(to, 0xee, MOST + EDGE);
+        copy_bytes(to, from, sizes[i]);
+        assert_memory_equal(to, from, sizes[i]);
+        for (size_t k = 0; k < EDGE; k++)
+            assert_int_equal(to[sizes[i] + k], 0xee);
+    }
+    free(from);
+    free(to);
+}
+
+static void move_by(size_t from_at, size_t to_at)
+{
+    unsigned char *memory = malloc(2 * MOST), *expected = malloc(2 * MOST);
+    assert_true(memory && expected);
+    fill(memory, 2 * MOST);
+    memcpy(expected, memory, 2 * MOST);
+    memmove(expected + to_at, expected + from_at, MOST);
+    copy_or_move(memory + to_at, memory + from_at, MOST);
+    assert_memory_equal(memory, expected, 2 * MOST);
+    free(memory);
+    free(expected);
+}
+
+static void overlaps_are_moved_in_either_direction(void **state)
+{
+    (void)state;
+    move_by(0, 1000);
+    move_by(1000, 0);
+    move_by(0, MOST - 1);
+    move_by(5, 5);
+    move_by(0, MOST);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_bytes_and_no_others_are_copied),
+        cmocka_unit_test(overlaps_are_moved_in_either_direction),
+    };
+    return cmocka_run_group_tests(tests, check_setup, check_teardown);
+}
