@@ -1,4 +1,5 @@
 /* Copies in pieces: every byte once, nothing beyond the end, and overlaps as memmove has them. */
+#define _GNU_SOURCE
 #include "check.h"
 #include "copy.h"
 
