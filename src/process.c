@@ -91,34 +91,46 @@ static pid_t fork_off(const int ends[2], int (*run)(void *), void *arg)
     return pid;
 }
 
-/* 0, or an errno and no child. Takes over the pipe. */
-static int attach(struct pool_process *p, int ends[2])
+/* Gets hold of it: 0 or an errno. */
+static int open_child(struct pool_process *p)
 {
     int error = pidfd_open_pid(p->pid, &p->fd);
 
-    if (error && error != ESRCH) {
-        fd_close(&ends[0]);
-        fd_close(&ends[1]);
-        kill(p->pid, SIGKILL);          /* it has not begun */
-        while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
-            ;
-        return error;
-    }
+    p->by_number = p->fd < 0;
     if (error == ESRCH) {               /* somebody has killed it and the host has reaped it */
         p->ended = 1;
         p->code = POOL_REAPED;
+        error = 0;
     }
-    fd_wake(ends[1]);                   /* go. We have the other end as well: no SIGPIPE if it was killed */
+    if (error)
+        return error;
+    error = pthread_mutex_init(&p->lock, NULL);
+    if (error)
+        fd_close(&p->fd);
+    return error;
+}
+
+/* Lets it begin. Takes over the pipe. */
+static void say_go(struct pool_process *p, int ends[2])
+{
+    fd_wake(ends[1]);                   /* we have the other end as well: no SIGPIPE if it was killed */
     fd_close(&ends[0]);
-    p->by_number = p->fd < 0;
     if (p->by_number)
         p->fd = ends[1];                /* poll reports an error there as soon as nobody reads, which counts as readable */
     else
         fd_close(&ends[1]);
-    return 0;
 }
 
-static int start(struct pool_process *p, int (*run)(void *), void *arg)
+/* It has not begun. */
+static void take_back(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+/* The handle is made after the fork: the child, for which it is nothing, need not have it. */
+static int start(struct pool_process **made, int (*run)(void *), void *arg)
 {
     int ends[2], error = forks_watch();
 
@@ -126,35 +138,40 @@ static int start(struct pool_process *p, int (*run)(void *), void *arg)
         error = fd_pipe(ends, 0);
     if (error)
         return error;
-    p->forks = forks_count;
-    p->pid = fork_off(ends, run, arg);
-    if (p->pid > 0)
-        return attach(p, ends);
-    error = errno;
+    pid_t pid = fork_off(ends, run, arg);
+    struct pool_process *p = pid > 0 ? calloc(1, sizeof *p) : NULL;
+    if (p) {
+        p->pid = pid;
+        p->forks = forks_count;
+        error = open_child(p);
+    } else {
+        error = pid > 0 ? ENOMEM : errno;
+    }
+    if (!error) {
+        say_go(p, ends);
+        *made = p;
+        return 0;
+    }
+    if (pid > 0)
+        take_back(pid);
     fd_close(&ends[0]);
     fd_close(&ends[1]);
+    free(p);
     return error;
 }
 
 struct pool_process *pool_process_start(int (*run)(void *arg), void *arg)
 {
+    struct pool_process *p = NULL;
     char words[256];
     int saved = errno;
 
     status_clear();
     if (!run)
         return status_null(EINVAL, "the function to run is NULL");
-    struct pool_process *p = calloc(1, sizeof *p);
-    int error = p ? pthread_mutex_init(&p->lock, NULL) : ENOMEM;
-    if (!error) {
-        error = start(p, run, arg);
-        if (error)
-            pthread_mutex_destroy(&p->lock);
-    }
-    if (error) {
-        free(p);
+    int error = start(&p, run, arg);
+    if (error)
         return status_null(error, "cannot start a process: %s", status_errno(error, words, sizeof words));
-    }
     errno = saved;
     return p;
 }

@@ -31,6 +31,10 @@
 #include <poll.h>
 #include <stdlib.h>
 
+/* Nanoseconds. More than twice what it takes to wake the other side: else two that answer each other, once they sleep, would each give
+ * up just before the answer of the other one, who had to be woken for it, and sleep for ever after. */
+#define SPIN_FOR 100000
+
 /* ---- Made and freed ---- */
 
 static int open_ends(struct pool_queue *q)
@@ -179,6 +183,7 @@ int queue_spin(struct spin *spin, const struct pool_queue *q, int (*not_so)(cons
     struct spin_round round;
 
     spin->off = q->no_spin;
+    spin->time = SPIN_FOR;
     for (spin_begin(spin, &round); spin_on(spin, &round);)
         if (!not_so(q->ring)) {
             spin_paid(spin);

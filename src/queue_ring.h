@@ -40,7 +40,7 @@ struct ring_beside { uint64_t serial, size; };
 enum { RING_DEFAULT = 2 << 20 };        /* the capacity where none is asked for */
 
 /* Makes one, mapped shared, for so many bytes of items or as many as the system allows. 0 or an errno. */
-int ring_create(size_t capacity, struct ring **ring);
+int ring_create(size_t capacity, struct ring **made);
 void ring_unmap(struct ring *ring);
 
 /* 0, or an errno: it is not ours (ETIMEDOUT). Mends what a dead holder left. */

@@ -22,6 +22,7 @@ struct spin {
     unsigned off;           /* never spin: asked for, or only one CPU is usable */
     unsigned skip;          /* waits still to be left out */
     unsigned doubt;         /* how many the next failure leaves out */
+    int64_t  time;          /* nanoseconds; 0: SPIN_TIME */
 };
 
 struct spin_round { unsigned looks; int64_t until; };
@@ -52,7 +53,7 @@ static inline int spin_on(struct spin *spin, struct spin_round *round)
         return 1;
     int64_t now = clock_now();
     if (!round->until)
-        round->until = now + SPIN_TIME;
+        round->until = now + (spin->time ? spin->time : SPIN_TIME);
     if (now < round->until)
         return 1;
     spin->doubt = spin->doubt ? (spin->doubt < SPIN_DOUBT ? spin->doubt * 2 : SPIN_DOUBT) : 1;

@@ -378,7 +378,7 @@ static void workers_have_it_as_long_as_their_pool_lives(void **state)
         assert_int_equal(seen[i], 1);
     assert_no_item(common, POOL_PENDING);
     pool_destroy(pool);
-    assert_no_item(common, POOL_CLOSED);
+    assert_int_equal(pool_queue_get(common, &item, PATIENCE), POOL_CLOSED);     /* without pidfds the nursery may be about to leave */
     pool_queue_free(common);
 }
 
@@ -610,6 +610,8 @@ static void no_descriptors_there(void)
 static void without_descriptors_nothing_is_lost(void **state)
 {
     (void)state;
+    if (check_under("valgrind"))
+        skip();                         /* it has descriptors of its own */
     in_child(no_descriptors_there);
 }
 
