@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* Memory of our own of which nothing is known: huge pages where the system gives them. Small or present already: nothing is done. */
+/* Memory of our own of which nothing is known. Small or present already: nothing is done. */
 void pages_prepare(void *at, size_t size);
 
 /* The same in steps, for memory of `size` bytes that is filled as its bytes arrive: up to `upto`, and some more. *ready grows from 0. Of a

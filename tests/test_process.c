@@ -424,7 +424,7 @@ static void several_threads_start_their_own(void **state)
 
     (void)state;
     if (check_under("thread") || check_under("valgrind"))
-        skip();                         /* locks of the one are held at such forks; to the other the siblings' handles are lost in a child */
+        skip();                         /* locks of the one are held at such forks; the other loses siblings' handles in a child */
     for (int i = 0; i < THREADS; i++) {
         codes[i] = i;
         assert_int_equal(pthread_create(&threads[i], NULL, start_and_join, &codes[i]), 0);
