@@ -331,9 +331,9 @@ static const struct workload stream_workloads[] = {
 
 int main(int argc, char **argv)
 {
-    const struct workload *all[] = {stream_workloads, life_workloads, more_workloads};
+    const struct workload *all[] = {stream_workloads, life_workloads, more_workloads, queue_workloads};
     for (int i = 1; i < argc; i++)
-        for (size_t part = 0; part < 3; part++)
+        for (size_t part = 0; part < sizeof all / sizeof *all; part++)
             for (const struct workload *w = all[part]; w->name; w++)
                 if (!strcmp(w->name, argv[i]))
                     w->run();

@@ -10,7 +10,7 @@ struct workload {
     const char *name;
     void (*run)(void);
 };
-extern const struct workload life_workloads[], more_workloads[];    /* each ends with a NULL name */
+extern const struct workload life_workloads[], more_workloads[], queue_workloads[];     /* each ends with a NULL name */
 
 void need(int good);                                                /* or else says pool_error() and ends the program */
 struct pool *start(unsigned workers, unsigned no_spin);

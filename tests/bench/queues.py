@@ -1,6 +1,5 @@
-"""The workloads of queues.c with multiprocessing: the same names with -Queue and -SimpleQueue, and Process; best of the rounds."""
+"""The workloads of queues.c with multiprocessing: Queue, SimpleQueue, Process. Not queue.py: that would hide Python's own module."""
 import multiprocessing
-import sys
 import time
 
 context = multiprocessing.get_context("fork")
@@ -52,13 +51,12 @@ def process():
         child = context.Process(target=nothing)
         child.start()
         child.join()
-    return (time.perf_counter() - start) * 1e6 / STARTS
+    return (time.perf_counter() - start) * 1e3 / STARTS
 
 
 if __name__ == "__main__":
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    for name, make in ("Queue", context.Queue), ("SimpleQueue", context.SimpleQueue):
-        print("queue-8B-one-way-%s %.4g k/s" % (name, max(SMALL / one_way(make, SMALL, b"12345678") / 1e3 for _ in range(rounds))))
-        print("queue-8B-to-and-fro-%s %.4g us" % (name, min(to_and_fro(make) for _ in range(rounds))))
-        print("queue-1MiB-one-way-%s %.4g GiB/s" % (name, max(LARGE / 1024 / one_way(make, LARGE, bytes(1 << 20)) for _ in range(rounds))))
-    print("process-start-join %.4g us" % min(process() for _ in range(rounds)))
+    for peer, make in ("python", context.Queue), ("simplequeue", context.SimpleQueue):
+        print(peer, "queue-one-way %.6g M/s" % (SMALL / one_way(make, SMALL, b"12345678") / 1e6))
+        print(peer, "queue-to-and-fro %.6g us" % to_and_fro(make))
+        print(peer, "queue-1m-one-way %.6g GiB/s" % (LARGE / 1024 / one_way(make, LARGE, bytes(1 << 20))))
+    print("python process %.6g ms" % process())

@@ -1,13 +1,13 @@
-/* Queues and processes: queues.py does the same with multiprocessing. Prints "name value unit" a line, the best of the rounds given as
- * argument: 8-byte items one way and to and fro, 1 MiB items one way, and how long a process takes that does nothing, and a bare fork. */
+/* Queues and processes: 8-byte items one way and to and fro, 1 MiB items one way, and how long a process takes that does nothing, and a bare
+ * fork. queues.py does the same with multiprocessing. */
 #define _GNU_SOURCE
-#include "bench.h"
+#include "ours.h"
 
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SMALL = 500000, TRIPS = 50000, LARGE = 500, LARGE_SIZE = 1 << 20, STARTS = 50 };
+enum { SMALL = 500000, TO_AND_FRO = 50000, MEGABYTES = 500, STARTS = 50 };
 
 struct pair { struct pool_queue *there, *back; };
 
@@ -38,7 +38,7 @@ static int sink(void *arg)
     return pool_queue_put(pair->back, &bytes, sizeof bytes, -1) != POOL_OK;
 }
 
-static int echo(void *arg)
+static int answer(void *arg)
 {
     struct pair *pair = arg;
     struct pool_bytes item;
@@ -70,27 +70,27 @@ static double one_way(size_t count, size_t size)
 
 static double small(void)
 {
-    return SMALL / one_way(SMALL, 8) / 1e3;
+    return SMALL / one_way(SMALL, 8) / 1e6;
 }
 
 static double large(void)
 {
-    return (double)LARGE * LARGE_SIZE / (1 << 30) / one_way(LARGE, LARGE_SIZE);
+    return MEGABYTES / 1024.0 / one_way(MEGABYTES, 1 << 20);
 }
 
 static double to_and_fro(void)
 {
     struct pair pair = make();
     struct pool_bytes item;
-    struct pool_process *child = pool_process_start(echo, &pair);
+    struct pool_process *child = pool_process_start(answer, &pair);
     need(child != NULL);
     double start = seconds();
-    for (int i = 0; i < TRIPS; i++)
+    for (int i = 0; i < TO_AND_FRO; i++)
         need(pool_queue_put(pair.there, "12345678", 8, -1) == POOL_OK && pool_queue_get(pair.back, &item, -1) == POOL_OK);
     double took = seconds() - start;
     pool_queue_close(pair.there);
     end(&pair, child);
-    return took * 1e6 / TRIPS;
+    return took * 1e6 / TO_AND_FRO;
 }
 
 static int nothing(void *arg)
@@ -107,7 +107,7 @@ static double process(void)
         need(child && pool_process_join(child, -1) == POOL_OK);
         pool_process_free(child);
     }
-    return (seconds() - start) * 1e6 / STARTS;
+    return (seconds() - start) * 1e3 / STARTS;
 }
 
 static double bare_fork(void)
@@ -119,33 +119,16 @@ static double bare_fork(void)
             _exit(0);
         need(pid > 0 && waitpid(pid, NULL, 0) == pid);
     }
-    return (seconds() - start) * 1e6 / STARTS;
+    return (seconds() - start) * 1e3 / STARTS;
 }
 
-static const struct workload {
-    const char *name, *unit;
-    double (*run)(void);
-    int more_is_better;
-} workloads[] = {
-    {"queue-8B-one-way", "k/s", small, 1},
-    {"queue-8B-to-and-fro", "us", to_and_fro, 0},
-    {"queue-1MiB-one-way", "GiB/s", large, 1},
-    {"process-start-join", "us", process, 0},
-    {"bare-fork-wait", "us", bare_fork, 0},
-};
-enum { WORKLOADS = sizeof workloads / sizeof *workloads };
-
-int main(int argc, char **argv)
+static void queues(void)
 {
-    int rounds = argc > 1 ? atoi(argv[1]) : 3;
-    double best[WORKLOADS];
-    for (int round = 0; round < rounds; round++)
-        for (int i = 0; i < WORKLOADS; i++) {
-            double value = workloads[i].run();
-            if (!round || (workloads[i].more_is_better ? value > best[i] : value < best[i]))
-                best[i] = value;
-        }
-    for (int i = 0; i < WORKLOADS && rounds > 0; i++)
-        printf("%s %.4g %s\n", workloads[i].name, best[i], workloads[i].unit);
-    return 0;
+    report("forkpool", "queue-one-way", small(), "M/s");
+    report("forkpool", "queue-to-and-fro", to_and_fro(), "us");
+    report("forkpool", "queue-1m-one-way", large(), "GiB/s");
+    report("forkpool", "process", process(), "ms");
+    report("bare-fork", "process", bare_fork(), "ms");
 }
+
+const struct workload queue_workloads[] = {{"queues", queues}, {NULL, NULL}};
