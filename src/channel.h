@@ -17,8 +17,7 @@ enum {
     CHANNEL_TASKS = 512 << 10,      /* ring of task frames */
     CHANNEL_RESULTS = 256 << 10,    /* ring of result frames */
     CHANNEL_HOT = 32 << 10,         /* as much of either is in use for small frames */
-    CHANNEL_STREAM = 1 << 20,     /* each direction's window on a payload larger than a lane slot: with a quarter of it a context
-                                     * of 64 MiB took up to twice as long, waking and being woken */
+    CHANNEL_STREAM = 1 << 20,       /* each direction's window on a payload larger than a lane slot */
     CHANNEL_INLINE = 16 << 10,      /* larger payloads leave the rings for the lane */
     CHANNEL_PACKED = 4 << 10,       /* results of one known size up to this lie beside their items */
     CHANNEL_LANE_SLOTS = 4,         /* lane slots in each direction */

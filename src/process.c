@@ -147,7 +147,7 @@ static int start(struct pool_process **made, int (*run)(void *), void *arg)
     } else {
         error = pid > 0 ? ENOMEM : errno;
     }
-    if (!error) {
+    if (p && !error) {
         say_go(p, ends);
         *made = p;
         return 0;
