@@ -1,4 +1,4 @@
-/* Queues and processes: 8-byte items one way and to and fro, 1 MiB items one way, and how long a process takes that does nothing, and a bare
+/* Queues and processes: 8-byte items one way and to and fro, 1 MiB items one way, how long a process takes that does nothing, and a bare
  * fork. queues.py does the same with multiprocessing. */
 #define _GNU_SOURCE
 #include "ours.h"
