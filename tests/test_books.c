@@ -1594,7 +1594,8 @@ static void play_one_round(struct bench *b, unsigned steps)
 static void every_item_ends_once_whatever_the_order(void **state)
 {
     struct bench *b = *state;
-    for (unsigned round = 0; round < 100; round++) {
+    const unsigned rounds = check_under("address") || check_under("valgrind") ? 25 : 100;
+    for (unsigned round = 0; round < rounds; round++) {
         largest = round % 8 ? SLOT + 1 : SIZE_MAX;          /* what does not fit the stream's window is slow */
         memset(&account, 0, sizeof account);
         play_one_round(b, 1500);
@@ -1783,7 +1784,7 @@ static void a_channel_written_over_harms_nobody_else(void **state)
     unsigned char *common = pattern(CHANNEL_STREAM + 5, 1);
     unsigned damaged = 0;
     largest = SLOT + 1;
-    const unsigned rounds = getenv("FORKPOOL_LONG") ? 5000000 : check_under("valgrind") ? 10000 : 200000;
+    const unsigned rounds = getenv("FORKPOOL_LONG") ? 5000000 : check_under("valgrind") ? 4000 : check_under("address") ? 60000 : 200000;
     for (unsigned i = 0; i < 6; i++) {
         calls[i] = call_of(i + 1, i % 3, i % 3 == RESULT_PACKED ? 8 : 0);
         if (i >= 3) {
