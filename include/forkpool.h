@@ -14,14 +14,15 @@
  *
  * Items and results are opaque bytes. A worker that crashes costs the item it was running and nothing else.
  *
- * Reading order: inside a worker, a pool, items, the calls. Everything after pool_map is for when you need it.
+ * Reading order: inside a worker, a pool, items, the calls. Everything after pool_map is for when you need it; processes, queues and
+ * progress bars, at the end, stand by themselves and need no pool.
  *
- * Threads: a pool and its jobs are used by any number of threads at once, an iterator by one at a time. No thread is started before
+ * Threads: where nothing else is said, any number of threads at once; an iterator is used by one at a time. No thread is started before
  * an asynchronous call, a callback, pool_fd, or an iterator with a time limit needs one; it has all signals blocked.
  * Time: seconds are double; a negative wait means for ever, 0 means do not wait.
  * Memory: what the library hands out says whose it is and until when; everything is freed by the call named there.
- * Forks of the host: in a child that the host itself forked, every call on an inherited pool or handle is refused
- * (POOL_INVALID, or NULL with errno = EINVAL); pool_destroy there closes what the child inherited of it.
+ * Forks of the host: in a child that the host itself forked, every call on an inherited pool, or on a handle of one, is refused
+ * (POOL_INVALID, or NULL with errno = EINVAL); pool_destroy there closes what the child inherited of it. Queues are there to be inherited.
  */
 #ifndef FORKPOOL_H
 #define FORKPOOL_H

@@ -68,7 +68,7 @@ static size_t fill_of(const struct sched *s, const struct job *j, size_t has)
 static void tell_crowd(const struct sched *s, struct crew_worker *w)
 {
     _Atomic uint32_t *told = &w->books.channel.desk->crowded;
-    uint32_t crowded = s->crew.watched_count + !w->watched + 1 > s->cpus;
+    uint32_t crowded = (uint32_t)sched_is_crowded(s, s->crew.watched_count + !w->watched);
     if (atomic_load_explicit(told, memory_order_relaxed) != crowded)
         atomic_store_explicit(told, crowded, memory_order_relaxed);
 }

@@ -16,8 +16,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { WINDOW_LEAST = 1024, WINDOW_PER_WORKER = 256, WINDOW_MOST = 1 << 20 };    /* items */
-enum { CREDIT_MOST = 256 };              /* results between two turns in passing */
+enum { WINDOW_LEAST = 1024, WINDOW_PER_WORKER = 256, WINDOW_MOST = 1 << 20 };   /* items */
+enum { CREDIT_MOST = 256 };             /* results between two turns in passing */
 #define TURN_TIME 20000                 /* nanoseconds that should lie between them */
 
 struct pool_iter {

@@ -77,11 +77,6 @@ void nursery_child_destroy(struct nursery_child *child)
     free(child);
 }
 
-int nursery_child_pidfd(int *self)
-{
-    return pidfd_open_pid(getpid(), self);
-}
-
 /* ---- Settling in ---- */
 
 static int greet(const struct nursery_child *child, pid_t pid, int error, int self)
@@ -182,7 +177,7 @@ static void live(void *nursery, unsigned slot, uint32_t generation, const int pi
 /* The answer to GO, and nothing else before it: until then the one forked in between may be our parent. */
 static int say_hello(const struct nursery_child *child)
 {
-    int self, error = nursery_child_pidfd(&self), unsaid = greet(child, child->pid, error, self);
+    int self, error = pidfd_open_pid(getpid(), &self), unsaid = greet(child, child->pid, error, self);
 
     fd_close(&self);
     return error ? error : unsaid;

@@ -15,10 +15,6 @@ struct nursery_child;
 struct nursery_child *nursery_child_create(const struct nursery_setup *setup, int socket, int host);
 void nursery_child_destroy(struct nursery_child *child);        /* NULL is fine */
 
-/* A pidfd of this process, which polls as readable once it is gone; -1: not on this system. Made by the process itself, so that
- * the pid cannot be somebody else's. 0, or an errno: want of numbers or memory is no reason to do without. */
-int nursery_child_pidfd(int *self);
-
 /* In the process that was forked in between: tells the host that the nursery could not be. */
 void nursery_child_stillborn(const struct nursery_child *child, int error);
 

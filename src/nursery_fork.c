@@ -30,6 +30,7 @@
 #include "fd.h"
 #include "nursery_child.h"
 #include "nursery_wire.h"
+#include "pidfd.h"
 
 #if defined(__linux__)
 #define fork_in_between vfork           /* POSIX allows no call after it but _exit or exec, Linux any */
@@ -110,7 +111,7 @@ static int start(struct nursery_line *line, const struct nursery_setup *setup)
     if (error)
         return error;
     line->socket = ends[0];
-    error = nursery_child_pidfd(&self);
+    error = pidfd_open_pid(getpid(), &self);            /* our own, so the pid cannot be somebody else's by now */
     if (!error) {
         child = nursery_child_create(setup, ends[1], self);
         error = child ? fork_twice(child, ends[0]) : ENOMEM;

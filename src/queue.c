@@ -149,7 +149,6 @@ int queue_is_over(int64_t deadline)
 
 /* ---- Bells ---- */
 
-/* Under the lock of the side that rings. */
 int queue_ring_bell(struct ring_side *side, int end)
 {
     if (atomic_load_explicit(&side->rung, memory_order_relaxed))
@@ -160,7 +159,6 @@ int queue_ring_bell(struct ring_side *side, int end)
     return error;
 }
 
-/* Under the same lock. Drains where there should be nothing, too: see above. */
 void queue_hush_bell(struct ring_side *side, int end)
 {
     atomic_store_explicit(&side->rung, 0, memory_order_relaxed);
@@ -168,7 +166,6 @@ void queue_hush_bell(struct ring_side *side, int end)
     fd_drain(end);
 }
 
-/* What poll says of it; 0: nothing until the deadline. */
 short queue_listen(int end, int64_t deadline)
 {
     struct pollfd watch = {.fd = end, .events = POLLIN};
@@ -177,15 +174,14 @@ short queue_listen(int end, int64_t deadline)
     return n > 0 ? watch.revents : 0;   /* interrupted: whoever calls looks at the time himself */
 }
 
-/* Nonzero: it is so, after a while that is worth it. */
-int queue_spin(struct spin *spin, const struct pool_queue *q, int (*not_so)(const struct ring *))
+int queue_spin(struct spin *spin, const struct pool_queue *q, int (*so)(const struct ring *))
 {
     struct spin_round round;
 
     spin->off = q->no_spin;
     spin->time = SPIN_FOR;
     for (spin_begin(spin, &round); spin_on(spin, &round);)
-        if (!not_so(q->ring)) {
+        if (!so(q->ring)) {
             spin_paid(spin);
             return 1;
         }
@@ -209,7 +205,6 @@ void pool_queue_close(struct pool_queue *q)
 
 /* ---- For event loops ---- */
 
-/* Takes the byte away if there is nothing: then *empty. 0 or an errno. */
 int queue_hush_if_empty(const struct pool_queue *q, int64_t deadline, int *empty)
 {
     int error = ring_lock(&q->ring->put, deadline);

@@ -86,6 +86,12 @@ int beside_read(int fd, void *data, size_t size)
     return 0;
 }
 
+static void close_all(int fds[FD_MAX])
+{
+    for (int i = 0; i < FD_MAX; i++)
+        fd_close(&fds[i]);
+}
+
 int beside_send(int socket, uint64_t serial, int fd)
 {
     int error = fd_send(socket, &serial, sizeof serial, &fd, 1);
@@ -99,8 +105,7 @@ void beside_drop(int socket)
     int fds[FD_MAX];
 
     fd_recv(socket, &serial, sizeof serial, fds);
-    for (int i = 0; i < FD_MAX; i++)
-        fd_close(&fds[i]);
+    close_all(fds);
 }
 
 int beside_find(int socket, uint64_t serial, int *fd)
@@ -114,8 +119,7 @@ int beside_find(int socket, uint64_t serial, int *fd)
             *fd = fds[0];
             return error ? EMFILE : 0;
         }
-        for (int i = 0; i < FD_MAX; i++)
-            fd_close(&fds[i]);
+        close_all(fds);
         beside_drop(socket);
     }
 }
@@ -127,8 +131,7 @@ void beside_sweep(int socket)
 
     for (;;) {
         int error = fd_peek(socket, &serial, sizeof serial, fds);
-        for (int i = 0; i < FD_MAX; i++)
-            fd_close(&fds[i]);
+        close_all(fds);
         if (error && error != EBADMSG)
             return;
         beside_drop(socket);

@@ -154,12 +154,14 @@ static int spin(struct sched *s)
     size_t count = s->crew.watched_count;
     int news = 0, eager = 0;
     spin_begin(&s->spin, &round);
+    if (!count || !spin_on(&s->spin, &round))
+        return 0;
     for (size_t i = 0; i < count; i++) {
         s->spun[i] = s->crew.watched[i]->books.channel.desk;
         eager |= s->crew.watched[i]->books.eager != 0;
     }
-    if (!count || (!eager && count >= s->cpus) || !spin_on(&s->spin, &round))
-        return 0;               /* where every CPU has a worker, and nobody waits for single results, it would be taken from one of them */
+    if (!eager && sched_is_crowded(s, count))
+        return 0;               /* nobody waits for single results: it would only take a CPU from a worker */
     pthread_mutex_unlock(&s->lock);
     while (!news && spin_on(&s->spin, &round)) {
         news = atomic_load_explicit(&s->poked, memory_order_relaxed);

@@ -46,6 +46,9 @@ struct sched {
 int  sched_init(struct sched *sched, unsigned workers, int no_spin);
 void sched_fini(struct sched *sched);
 
+/* So many busy workers and the caller: are there fewer CPUs? */
+static inline int sched_is_crowded(const struct sched *sched, size_t busy) { return busy >= sched->cpus; }
+
 /* All below with the lock held. */
 
 void sched_add(struct sched *sched, struct job *job);

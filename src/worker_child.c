@@ -317,10 +317,8 @@ static int has_grown_too_far(struct worker *w)
     return grown > w->max_memory;
 }
 
-/* Where the queue has run empty the caller most likely waits, and its word will be written: its line is on the way while we finish. */
 static enum claim_step step(struct worker *w, enum claim_step (*take)(claim_word *, struct claim *))
 {
-    __builtin_prefetch(&w->channel.desk->caller_state, 1);
     struct claim mine = claim_decode(w->left);
     enum claim_step got = take(&w->channel.desk->claim, &mine);
     w->left = claim_encode(mine);

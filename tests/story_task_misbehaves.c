@@ -442,6 +442,31 @@ static void a_child_that_comes_back_from_the_task_is_no_worker(void **state)
     pool_destroy(pool);
 }
 
+/* The place where the result belongs is shared, and the parent's. Ends 0 where the child was refused, by either way. */
+static int child_returns(struct pool_task *task)
+{
+    long wrong = -1;
+    int status;
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(!pool_return(task, &wrong, sizeof wrong) || pool_out(task, sizeof wrong));
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
+        return 1;
+    return answer(task);
+}
+
+static void a_child_of_the_task_has_no_result_to_give(void **state)
+{
+    struct pool *pool = make_pool(1);
+    long value = 0;
+
+    (void)state;
+    assert_int_equal(pool_map(pool, child_returns, pool_range(1), &value, sizeof value, NULL), POOL_OK);
+    assert_int_equal(value, value_of(0));
+    pool_destroy(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -463,6 +488,7 @@ int main(void)
         STORY(nothing_is_written_to_a_file_in_both_pipes_place),
         STORY(siblings_channels_are_out_of_reach),
         STORY(a_child_that_comes_back_from_the_task_is_no_worker),
+        STORY(a_child_of_the_task_has_no_result_to_give),
     };
 
     return cmocka_run_group_tests(tests, ledger_setup, ledger_teardown);

@@ -1,6 +1,6 @@
-# The table, or with -v mode=check the bars, or with -v mode=points what a picture shows, from rows.txt, bars.txt and figures.csv (round,workload,peer,figure,value,unit). A figure that a
-# peer gave twice in a round (chunk sizes, settings) counts with the better one. Ratios are of one round: its peer's figure and ours; what
-# is printed is their median, and the least and the most of them.
+# The table, or with -v mode=check the bars, or with -v mode=points what a picture shows, from rows.txt, bars.txt and figures.csv
+# (round,workload,peer,figure,value,unit). A figure that a peer gave twice in a round (chunk sizes, settings) counts with the better one.
+# Ratios are of one round: its peer's figure and ours; what is printed is their median, and the least and the most of them.
 
 function trim(text) { gsub(/^ +| +$/, "", text); return text }
 
