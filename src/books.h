@@ -48,10 +48,12 @@ struct transfer {
 struct books {
     struct channel    channel;
     int               task_pipe;        /* write end; -1: nobody there to be woken */
-    struct claim      claim;            /* back and closed: as left; front and running: as last seen */
+    struct claim_books claim;
     uint32_t          taken;            /* positions before it are settled */
     struct post      *posts;            /* BOOKS_POSTS of them, used as a ring */
     uint32_t          post_head, post_tail;
+    struct task_span *open;             /* the last post's span, where it may grow, */
+    size_t            open_most;        /*   to so many items */
     struct known_call calls[CHANNEL_CALLS];
     unsigned          next_call;
     int               number;           /* of the call that books_room was asked about last; -1: there is none for it */
@@ -75,20 +77,28 @@ void books_fini(struct books *books);
 /* For a new worker: everything was taken or taken back. Result slots that are still held stay so. */
 void books_reset(struct books *books, int task_pipe);
 
-static inline uint32_t books_outstanding(const struct books *b) { return claim_distance(b->taken, b->claim.back); }
+static inline uint32_t books_outstanding(const struct books *b) { return claim_distance(b->taken, claim_end(&b->claim)); }
 
 /* ---- Posting: post.c */
 
 /* How many items of this kind could be posted in one piece now. */
 size_t books_room(struct books *books, const struct call_definition *call, size_t item_size);
 
-/* Posts piece->count items, at most as many as books_room has just said for this call, and wakes the worker. `owned` goes over to the
- * books. eager: the end of each is waited for. 0; -1 where the channel is damaged (piece untouched). */
-int books_post(struct books *books, const struct call_definition *call, const struct piece *piece, int eager);
+/* Posts piece->count items and wakes the worker. `owned` goes over to the books. eager: the end of each is waited for. most: it may grow to
+ * so many items; neither number may be more than books_room has just said for this call. 0; -1 where the channel is damaged (piece
+ * untouched). */
+int books_post(struct books *books, const struct call_definition *call, const struct piece *piece, int eager, size_t most);
+
+/* Adds one item to the last post, where that is its owner's, has room, and the item is the next one and of its size. 0; -1: no. */
+int books_grow(struct books *books, const void *owner, size_t index, const void *data, size_t size);
 
 /* Takes back up to `want` items that have not started, from the end, of one post. 0: *piece is set (its data is good until the next post
  * here; what is owned comes back only with a whole post); -1: none to be had. */
 int books_take_back(struct books *books, size_t want, struct piece *piece);
+
+/* How many items should be taken back to give another worker half of what waits. The last one only where another runs: a worker that
+ * is just about to claim it would lose it, and win it back from the next, and so on as long as none of them is quick enough. */
+uint32_t books_movable(const struct books *books);
 
 /* What books_take_back would take from; NULL where nothing is posted. */
 struct piece *books_last(struct books *books);

@@ -111,14 +111,15 @@ struct task_call {
 };
 
 struct task_span {                      /* 48 bytes: with the header before it the items begin at a multiple of 64 */
-    _Atomic uint32_t count;             /* items; the caller lowers it when it takes some back */
+    _Atomic uint32_t count;             /* items, in an open span as many as fit; the caller lowers it: takes back, or ends the span */
     uint16_t call;
     uint16_t place;
     uint64_t index;                     /* of its first item; each next one's is one more */
     uint64_t item_size;
     uint64_t at;                        /* lane slot */
     uint64_t results;                   /* RESULT_PACKED: where they begin, from the items' begin */
-    uint64_t unused;
+    _Atomic uint32_t offered;           /* items of an open span that are there: claim.h. The caller raises it, and ends it with 0 */
+    uint32_t unused;
 };
 
 enum tell_kind {

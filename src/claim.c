@@ -10,8 +10,11 @@
  * Both sides keep in private memory what they left in the word. What the other side cannot have changed must be as it was left: if
  * not, a task wrote over it, and the word is not believed any further.
  *
- * ABA does no harm: a worker reads the frame of a position only after its swap has claimed it, so it sees the frame that is there
- * now, whichever was there when it first looked. */
+ * ABA does no harm without offers: a worker reads the frame of a position only after its swap has claimed it, so it sees the frame that is
+ * there now, whichever was there when it first looked. An offer, however, is read before the swap that relies on it, and after the word that
+ * is swapped: what was offered may have been appended by the caller and taken back since, and then the word would be the same again, but
+ * for the turn, which claim_end_offers changes before anything is taken back. Twice changed it would be the same once more: so nothing is
+ * offered after a change until the front has moved. The worker alone moves it, by a swap, and has no older offer in its hands then. */
 #include "claim.h"
 
 struct claim claim_load(claim_word *word)
@@ -24,19 +27,33 @@ void claim_reset(claim_word *word)
     atomic_store(word, claim_encode((struct claim){0}));
 }
 
-enum claim_step claim_next(claim_word *word, struct claim *mine)
+/* Nothing waits: what does the span offer? -1: what cannot be. */
+static int take_offer(const struct claim_offer *offer, struct claim *c)
 {
-    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+    uint32_t offered = offer->offered ? atomic_load(offer->offered) : 0;
+    uint32_t end = claim_add(offer->first, offered);
+    if (!offered)
+        return 0;
+    if (offered > offer->most || claim_distance(c->front, end) > offer->most)
+        return -1;
+    c->back = end;
+    return 0;
+}
+
+enum claim_step claim_next(claim_word *word, const struct claim_offer *offer, struct claim *mine)
+{
+    uint64_t old = atomic_load(word);
     for (;;) {
-        struct claim now = claim_decode(old);
+        struct claim now = claim_decode(old), next = now;
         if (now.front != mine->front || now.running != mine->running)
             return CLAIM_DAMAGED;
-        enum claim_step step = now.closed ? CLAIM_CLOSED : now.front == now.back ? CLAIM_EMPTY : CLAIM_GOT;
-        struct claim next = now;
+        if (now.front == now.back && !now.closed && take_offer(offer, &next))
+            return CLAIM_DAMAGED;
+        enum claim_step step = now.closed ? CLAIM_CLOSED : next.front == next.back ? CLAIM_EMPTY : CLAIM_GOT;
+        if (step != CLAIM_GOT && !now.running)
+            return step;            /* nothing to finish and nothing to claim: leave the line alone */
         next.running = step == CLAIM_GOT;
         next.front = claim_add(now.front, next.running);
-        if (!next.running && !now.running)
-            return step;            /* nothing to finish and nothing to claim: leave the line alone */
         if (atomic_compare_exchange_weak(word, &old, claim_encode(next))) {
             *mine = next;
             return step;
@@ -58,15 +75,29 @@ enum claim_step claim_finish(claim_word *word, struct claim *mine)
     return CLAIM_EMPTY;
 }
 
-int claim_plausible(const struct claim *books, struct claim seen)
+int claim_has_news(claim_word *word, const struct claim_offer *offer)
 {
-    uint32_t open = claim_distance(claim_finished(*books), books->back);
-    uint32_t moved = claim_distance(claim_finished(*books), seen.front);
-    return seen.back == books->back && seen.closed == books->closed && moved <= open && seen.running <= moved &&
-           claim_distance(books->front, seen.front) <= open;
+    struct claim now = claim_load(word);
+    return now.front != now.back || now.closed || take_offer(offer, &now) || now.front != now.back;
 }
 
-int claim_append(claim_word *word, struct claim *books, uint32_t count)
+int claim_plausible(const struct claim_books *books, struct claim seen)
+{
+    const struct claim *left = &books->seen;
+    uint32_t open = claim_distance(claim_finished(*left), seen.back);
+    uint32_t moved = claim_distance(claim_finished(*left), seen.front);
+    return seen.back <= CLAIM_MASK && claim_distance(left->back, seen.back) <= books->offered && seen.closed == left->closed &&
+           seen.turn == left->turn && moved <= open && seen.running <= moved && claim_distance(left->front, seen.front) <= open;
+}
+
+void claim_see(struct claim_books *books, struct claim seen)
+{
+    books->offered -= claim_distance(books->seen.back, seen.back);
+    books->barred &= seen.front == books->barred_at;
+    books->seen = seen;
+}
+
+int claim_append(claim_word *word, struct claim_books *books, uint32_t count)
 {
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
     struct claim next;
@@ -74,13 +105,36 @@ int claim_append(claim_word *word, struct claim *books, uint32_t count)
         next = claim_decode(old);
         if (!claim_plausible(books, next))
             return -1;
-        next.back = claim_add(next.back, count);
+        next.back = claim_add(claim_end(books), count);
     } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
-    books->back = next.back;
+    books->seen.back = next.back;
+    books->offered = 0;
     return 0;
 }
 
-int claim_take_back(claim_word *word, struct claim *books, uint32_t want, uint32_t *taken)
+int claim_end_offers(claim_word *word, struct claim_books *books)
+{
+    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+    struct claim next;
+    if (!books->exposed)
+        return 0;
+    do {
+        next = claim_decode(old);
+        if (!claim_plausible(books, next))
+            return -1;
+        next.back = claim_end(books);
+        next.turn = !next.turn;
+    } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
+    books->seen.back = next.back;
+    books->seen.turn = next.turn;
+    books->offered = 0;
+    books->exposed = 0;
+    books->barred = 1;
+    books->barred_at = next.front;
+    return 0;
+}
+
+int claim_take_back(claim_word *word, struct claim_books *books, uint32_t want, uint32_t *taken)
 {
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
     struct claim next;
@@ -89,17 +143,17 @@ int claim_take_back(claim_word *word, struct claim *books, uint32_t want, uint32
         next = claim_decode(old);
         if (!claim_plausible(books, next))
             return -1;
-        uint32_t waiting = claim_waiting(next);
+        uint32_t waiting = claim_distance(next.front, next.back);
         *taken = want < waiting ? want : waiting;
         if (!*taken)
             return 0;
-        next.back = (next.back - *taken) & CLAIM_MASK;
+        next.back = claim_distance(*taken, next.back);
     } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
-    books->back = next.back;
+    books->seen.back = next.back;
     return 0;
 }
 
-int claim_close(claim_word *word, struct claim *books)
+int claim_close(claim_word *word, struct claim_books *books)
 {
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
     struct claim next;
@@ -109,6 +163,8 @@ int claim_close(claim_word *word, struct claim *books)
             return -1;
         next.closed = 1;
     } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
-    books->closed = 1;
+    books->offered -= claim_distance(books->seen.back, next.back);
+    books->seen.back = next.back;
+    books->seen.closed = 1;
     return 0;
 }

@@ -1,7 +1,6 @@
 /* Handing out: items to workers.
  *
- * Runs in the host, under the pool's lock, in whichever thread brought work or turns the loop; a generator is called only in the thread
- * of its own call, with the lock given up meanwhile.
+ * Runs in the host, under the pool's lock, in whichever thread brought work or turns the loop. Generators are another matter: pull.c.
  *
  * How much waits at a worker is learned (settle.c): a job's depth, and never more than half of an even share of what is left of it. A
  * worker is served again when it has half of its depth left. Fairness does not depend on any of that: while a worker is idle and nothing is
@@ -73,9 +72,9 @@ static void tell_crowd(const struct sched *s, struct crew_worker *w)
         atomic_store_explicit(told, crowded, memory_order_relaxed);
 }
 
-/* Posts a piece, which fits. An idle worker has nothing to tell until then, so that is where we say that we want to hear of it: by its pipe
+/* An idle worker has nothing to tell until then, so that is where we say that we want to hear of it: by its pipe
  * where the loop sleeps. */
-static void post(struct sched *s, struct job *j, struct crew_worker *w, struct piece *piece)
+void sched_post(struct sched *s, struct job *j, struct crew_worker *w, struct piece *piece, size_t most)
 {
     if (s->asleep)
         channel_caller_waits(w->books.channel.desk, CHANNEL_ASLEEP, claim_add(w->books.taken, 1));
@@ -88,7 +87,7 @@ static void post(struct sched *s, struct job *j, struct crew_worker *w, struct p
     tell_crowd(s, w);
     piece->owner = j;
     job_sent(j, piece->count, piece->size);
-    if (books_post(&w->books, &j->call, piece, j->kind == JOB_ITER)) {
+    if (books_post(&w->books, &j->call, piece, j->kind == JOB_ITER, most)) {
         crew_condemn(&s->crew, w, POOL_CRASHED, "its channel was written over");
         sched_give_back(s, piece);
         return;
@@ -112,7 +111,7 @@ static int serve(struct sched *s, struct job *j, struct crew_worker *w, size_t d
     if (!most)
         return 0;
     source_take(&j->source, most, &piece);
-    post(s, j, w, &piece);
+    sched_post(s, j, w, &piece, 0);
     return 1;
 }
 
@@ -154,13 +153,6 @@ static struct crew_worker *idle_worker(struct sched *s)
     return NULL;
 }
 
-/* How many a worker should give away: half of what waits. The last one only where another runs: a worker that is just about to claim it
- * would lose it, and win it back from the next, and so on as long as none of them is quick enough. */
-static uint32_t movable(struct claim claim)
-{
-    return (claim_waiting(claim) + claim.running) / 2;
-}
-
 static struct crew_worker *most_waiting(struct sched *s)
 {
     struct crew_worker *most = NULL;
@@ -169,7 +161,7 @@ static struct crew_worker *most_waiting(struct sched *s)
         struct crew_worker *w = s->crew.watched[i];
         if (w->state != WORKER_READY || w->books.damaged || books_outstanding(&w->books) < 2)
             continue;               /* and its claim word is left alone: a worker about to finish needs the line */
-        uint32_t n = movable(claim_load(&w->books.channel.desk->claim));
+        uint32_t n = books_movable(&w->books);
         if (n > waiting && n <= books_outstanding(&w->books)) {
             waiting = n;
             most = w;
@@ -188,14 +180,14 @@ static int even_out(struct sched *s, struct crew_worker *idle)
     struct job *j = last->owner;
     size_t room = books_room(&idle->books, &j->call, last->size), left = crew_left(&s->crew, idle);
     room = room < left ? room : left;
-    size_t half = movable(claim_load(&from->books.channel.desk->claim));
+    size_t half = books_movable(&from->books);
     if (books_take_back(&from->books, half < room ? half : room, &piece)) {
         if (from->books.damaged)
             crew_condemn(&s->crew, from, POOL_CRASHED, "its channel was written over");
         return 0;
     }
     job_unsent(j, piece.count, piece.size);     /* it is sent once more */
-    post(s, j, idle, &piece);
+    sched_post(s, j, idle, &piece, 0);
     return 1;
 }
 
@@ -230,77 +222,5 @@ int sched_hand_out(struct sched *s)
     }
     while (s->crew.watched_count && (idle = idle_worker(s)) && even_out(s, idle))
         done = 1;
-    return done;
-}
-
-/* ---- Pulling: a generator, in the thread of its call, without the lock */
-
-/* Will the next item most likely find a lane slot there, if it needs one? One that was pulled and does not is copied to the heap first, and
- * to a slot later: that, and the new pages of the heap, took two thirds of the time for items of 4 MiB. */
-static int has_lane(struct crew_worker *w, const struct job *j)
-{
-    return j->source.size <= CHANNEL_INLINE || books_room(&w->books, &j->call, j->source.size);
-}
-
-static struct crew_worker *who_wants(struct sched *s, const struct job *j)
-{
-    for (size_t i = 0; i < s->crew.hands_count; i++)
-        if ((books_outstanding(&hand(s, i)->books) < j->depth && has_lane(hand(s, i), j)) || !j->outstanding)
-            return hand(s, i);
-    s->deserted |= !s->crew.hands_count;
-    return NULL;
-}
-
-static void place_pulled(struct sched *s, struct job *j, struct pool_bytes item)
-{
-    struct crew_worker *w = who_wants(s, j);
-    struct piece piece = {.index = j->source.next, .count = 1, .data = item.data, .size = item.size, .owner = j};
-    source_pulled(&j->source);
-    j->source.size = item.size;
-    int direct = w && !j->retries && item.size <= w->books.channel.slot_size && crew_left(&s->crew, w) &&
-                 books_room(&w->books, &j->call, item.size);
-    if (direct) {
-        post(s, j, w, &piece);
-    } else if (!source_return(&j->source, &piece)) {        /* copied: it may have to be started again */
-        sched_ready(s, j);
-    } else {
-        struct ending e = {.index = piece.index, .status = POOL_FAILED, .code = -1, .slot = -1,
-                           .text = "no memory in the host for this item"};
-        job_sent(j, 1, item.size);
-        job_settle(j, &e, item.size);
-    }
-}
-
-/* Nonzero: an item was pulled, or the generator has ended. */
-static int pull_one(struct sched *s, struct job *j)
-{
-    size_t size;
-    if (!j->source.pull || j->cut || source_ready(&j->source, &size) || !who_wants(s, j) ||
-        !job_may_send(j, 1, j->outstanding ? j->bytes / j->outstanding : 0, s->crew.size))
-        return 0;
-    struct pool_bytes item = {0};
-    source_next_fn *next = j->source.pull;
-    pthread_mutex_unlock(&s->lock);
-    int r = next(j->source.cursor, &item);
-    status_clear();                     /* it may have used the library: what it was told is not this call's */
-    pthread_mutex_lock(&s->lock);
-    if (j->cut)
-        return 0;
-    if (r > 0 && (item.data || !item.size))
-        place_pulled(s, j, item);
-    else if (r)
-        job_source_failed(j, r > 0 ? EINVAL : r);
-    else
-        j->source.pull = NULL;
-    return 1;
-}
-
-int sched_pull(struct sched *s, struct job *j)
-{
-    int done = 0;
-    while (j && pull_one(s, j))
-        done = 1;
-    if (j)
-        sched_end(s, j);
     return done;
 }

@@ -137,7 +137,7 @@ static int lane_has_room(const struct books *b, size_t item_size)
 
 size_t books_room(struct books *b, const struct call_definition *call, size_t item_size)
 {
-    if (b->damaged || b->claim.closed || b->task_pipe < 0 || b->post_tail - b->post_head >= BOOKS_POSTS)
+    if (b->damaged || b->claim.seen.closed || b->task_pipe < 0 || b->post_tail - b->post_head >= BOOKS_POSTS)
         return 0;
     b->number = number_of(b, call);
     if (b->number < 0)
@@ -201,25 +201,38 @@ static void drop_last(struct books *b)
     b->post_tail--;
 }
 
-int books_post(struct books *b, const struct call_definition *call, const struct piece *piece, int eager)
+/* No position beyond those that were offered belongs to the span, and none is offered any more. */
+static void end_open_span(struct books *b)
+{
+    if (!b->open)
+        return;
+    atomic_store_explicit(&b->open->count, atomic_load_explicit(&b->open->offered, memory_order_relaxed), memory_order_relaxed);
+    atomic_store(&b->open->offered, 0);
+    b->open = NULL;
+}
+
+int books_post(struct books *b, const struct call_definition *call, const struct piece *piece, int eager, size_t most)
 {
     int number = b->number;
     struct post *post = post_at(b, b->post_tail);
-    *post = (struct post){.piece = *piece, .first = b->claim.back, .call = (uint16_t)number, .slot = -1, .start = b->task_tail,
-                          .span_first = b->claim.back, .span_index = piece->index, .eager = eager,
+    *post = (struct post){.piece = *piece, .first = claim_end(&b->claim), .call = (uint16_t)number, .slot = -1, .start = b->task_tail,
+                          .span_first = claim_end(&b->claim), .span_index = piece->index, .eager = eager,
                           .place = (uint16_t)place_for(b, piece->size)};
-    size_t body = body_size(call, post->place, piece->size, piece->count);
+    int open = most > piece->count && post->place == PLACE_INLINE;
+    size_t count = open ? most : piece->count, body = body_size(call, post->place, piece->size, count);
     frame_turn_early(&b->channel.tasks, b->task_head, &b->task_tail, CHANNEL_HOT, 2 * (body + common_inline(call) + 512));
     post->begin = b->task_tail;
     if (!knows(b, number, call)) {
         teach(b, number, call);
         post->taught = 1;
     }
-    size_t results = body - (packed_size(call) * piece->count);
+    size_t results = body - (packed_size(call) * count);
     struct task_span *span = frame_reserve(&b->channel.tasks, b->task_head, &b->task_tail, sizeof *span + body);
     unsigned char *at = (unsigned char *)(span + 1);
     put_payload(b, post, piece, at);
-    atomic_store_explicit(&span->count, (uint32_t)piece->count, memory_order_relaxed);
+    end_open_span(b);
+    atomic_store_explicit(&span->count, (uint32_t)count, memory_order_relaxed);
+    atomic_store_explicit(&span->offered, open ? (uint32_t)piece->count : 0, memory_order_relaxed);
     span->call = (uint16_t)number;
     span->place = post->place;
     span->index = piece->index;
@@ -236,12 +249,45 @@ int books_post(struct books *b, const struct call_definition *call, const struct
         drop_last(b);
         return -1;
     }
+    b->open = open ? span : NULL;
+    b->open_most = count;
     b->eager += eager ? (uint32_t)piece->count : 0;
     wake_worker(b);
     return 0;
 }
 
+int books_grow(struct books *b, const void *owner, size_t index, const void *data, size_t size)
+{
+    struct post *post = b->open ? post_at(b, b->post_tail - 1) : NULL;
+    if (!post || post->piece.owner != owner || post->piece.size != size || post->piece.index + post->piece.count != index ||
+        post->piece.tries || b->damaged || b->claim.seen.closed || b->claim.barred)
+        return -1;
+    size_t nth = index - post->span_index;
+    if (nth >= b->open_most || books_outstanding(b) >= CLAIM_LIMIT - 1)
+        return -1;
+    memcpy((unsigned char *)(b->open + 1) + nth * size, data, size);
+    post->piece.count++;
+    b->eager += post->eager != 0;
+    b->claim.offered++;
+    b->claim.exposed = 1;
+    atomic_store(&b->open->offered, (uint32_t)nth + 1);
+    wake_worker(b);
+    return 0;
+}
+
 /* ---- Taking back */
+
+/* Nothing is on offer any more: what was waits as all else does, and may be taken back. */
+static int end_offers(struct books *b)
+{
+    uint32_t offered = b->claim.offered;
+    if (claim_end_offers(&b->channel.desk->claim, &b->claim))
+        return -1;
+    end_open_span(b);
+    if (offered)
+        wake_worker(b);                 /* it may have seen the end of the offer, but not the word */
+    return 0;
+}
 
 int books_take_back(struct books *b, size_t want, struct piece *piece)
 {
@@ -249,12 +295,13 @@ int books_take_back(struct books *b, size_t want, struct piece *piece)
         return -1;
     struct post *post = post_at(b, b->post_tail - 1);
     uint32_t taken, ask = want < post->piece.count ? (uint32_t)want : (uint32_t)post->piece.count;
-    if (claim_take_back(&b->channel.desk->claim, &b->claim, ask, &taken)) {
+    if (end_offers(b) || claim_take_back(&b->channel.desk->claim, &b->claim, ask, &taken)) {
         b->damaged = 1;
         return -1;
     }
     if (!taken)
         return -1;
+    uint32_t back = b->claim.seen.back;
     *piece = post->piece;
     size_t left = post->piece.count - taken;
     piece->count = taken;
@@ -265,14 +312,20 @@ int books_take_back(struct books *b, size_t want, struct piece *piece)
         piece->data = (const unsigned char *)(post->span + 1) + (piece->index - post->span_index) * piece->size;
     b->eager -= post->eager ? taken : 0;
     post->piece.count = left;
-    if (!left && post->span_first == b->claim.back) {
+    if (!left && post->span_first == back) {
         drop_last(b);
         return 0;
     }
-    atomic_store_explicit(&post->span->count, claim_distance(post->span_first, b->claim.back), memory_order_relaxed);
+    atomic_store_explicit(&post->span->count, claim_distance(post->span_first, back), memory_order_relaxed);
     piece->owned = NULL;
     books_retire(b);
     return 0;
+}
+
+uint32_t books_movable(const struct books *b)
+{
+    struct claim now = claim_load(&b->channel.desk->claim);
+    return (claim_distance(now.front, claim_end(&b->claim)) + now.running) / 2;
 }
 
 struct piece *books_last(struct books *b)
@@ -322,7 +375,7 @@ int64_t books_started(const struct books *b, uint32_t position)
 
 void books_close(struct books *b)
 {
-    if (b->damaged || b->claim.closed)
+    if (b->damaged || b->claim.seen.closed)
         return;
     if (claim_close(&b->channel.desk->claim, &b->claim))
         b->damaged = 1;
@@ -338,6 +391,8 @@ void books_retire(struct books *b)
     if (post->slot >= 0)
         b->item_slots &= ~(1u << post->slot);
     free(post->piece.owned);
+    if (post->span == b->open)
+        end_open_span(b);
     b->calls[post->call].posts--;
     b->task_head = post->begin;         /* not its end: the worker looks at its count once more when it goes on to the next */
     b->post_head++;

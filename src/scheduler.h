@@ -69,6 +69,9 @@ void sched_attend(struct sched *sched, sched_is_ready *stop, void *arg);
 /* One turn without waiting: hands out and takes what there is. For consumers that find results without waiting. */
 void sched_turn(struct sched *sched, struct job *puller);
 
+/* Posts a piece, which fits, to a worker. most: it may grow to so many items. */
+void sched_post(struct sched *sched, struct job *job, struct crew_worker *worker, struct piece *piece, size_t most);
+
 /* The parts of a round. Each nonzero: it did something. */
 int sched_hand_out(struct sched *sched);
 int sched_pull(struct sched *sched, struct job *job);       /* job: NULL, or one of this thread's; the lock is given up for its generator */

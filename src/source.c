@@ -1,6 +1,6 @@
 /* Where the items of a call come from.
  *
- * Runs in the host, under the pool's lock; a generator is pulled elsewhere (scheduler.c), in the thread of the call and without the
+ * Runs in the host, under the pool's lock; a generator is pulled elsewhere (pull.c), in the thread of the call and without the
  * lock, and its item is put in here only if no worker can take it at once. Arrays and ranges hand over spans of any length, buffers and
  * generators one item at a time. Items that were posted and came back unstarted go out again first, lowest index first: an ordered
  * consumer waits for them. For what the caller keeps (arrays, buffers, ranges) a returned piece is an index and a count. */

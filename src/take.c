@@ -92,7 +92,7 @@ int books_look(struct books *b)
     if (b->feed.active && (seen.front != b->feed.position || !seen.running))
         return damage(b);           /* it went on without what it had asked for, which may not be there much longer */
     int moved = pump(b);
-    b->claim = seen;
+    claim_see(&b->claim, seen);
     b->result_tail = tail;
     return moved;
 }
@@ -224,7 +224,7 @@ static int begin_feed(struct books *b, const void *from, size_t size, uint32_t f
 static int feed_context(struct books *b, const struct frame *frame)
 {
     struct claim now = claim_load(&b->channel.desk->claim);
-    if (now.front != b->claim.front || now.running != b->claim.running)
+    if (now.front != b->claim.seen.front || now.running != b->claim.seen.running)
         return 0;                   /* asked for by what was claimed after our look */
     struct post *post = now.running ? books_post_of(b, claim_finished(now)) : NULL;
     if (!post || post->call != frame->tag || b->feed.active)
@@ -249,14 +249,14 @@ static int answer(struct books *b, const struct frame *frame)
     if (frame->kind == TELL_NEED_CONTEXT)
         return feed_context(b, frame);
     uint32_t ahead = claim_distance(b->taken, frame->tag);
-    if (ahead >= claim_distance(b->taken, b->claim.front))
+    if (ahead >= claim_distance(b->taken, b->claim.seen.front))
         return 0;                   /* claimed after our look */
     if (frame->kind == TELL_NEED_ITEM)
         return feed_item(b, frame);
     if (!b->catching.active && !begin_catch(b, frame))
         return 0;
     int whole = b->catching.done == b->catching.size;
-    if (!whole && ahead < claim_distance(b->taken, claim_finished(b->claim)))
+    if (!whole && ahead < claim_distance(b->taken, claim_finished(b->claim.seen)))
         return damage(b);           /* finished before all of it was written */
     return whole;
 }
@@ -291,7 +291,7 @@ static int next_event(struct books *b, uint32_t generation, struct event *e)
         enum frame_verdict verdict = frame_peek(&b->channel.results, &b->result_next, b->result_tail, &frame);
         if (verdict == FRAME_BAD)
             return damage(b);
-        uint32_t open = claim_distance(b->taken, claim_finished(b->claim)), ahead = open;
+        uint32_t open = claim_distance(b->taken, claim_finished(b->claim.seen)), ahead = open;
         if (verdict == FRAME_WHOLE) {
             if (frame.kind == TELL_READY || frame.kind == TELL_UNREADY || frame.kind == TELL_UNFIT)
                 return next_ready(b, generation, &frame, e);
@@ -335,8 +335,8 @@ int books_mourn(struct books *b, struct event *e)
     struct post *post;
     *e = (struct event){.slot = -1};
     if (!b->lost) {
-        b->lost = claim_distance(b->taken, b->claim.front);
-        if (!b->lost && b->damaged && b->taken != b->claim.back)
+        b->lost = claim_distance(b->taken, b->claim.seen.front);
+        if (!b->lost && b->damaged && books_outstanding(b))
             b->lost = 1;                /* something ran, and nothing can be believed: the first has to answer for it */
         b->lost++;                      /* counts from 1, so that this is done once */
     }
@@ -388,8 +388,8 @@ int books_wait(struct books *b, uint32_t how)
         return 0;                       /* nothing more is heard of it but its death */
     struct claim now = claim_load(&d->claim);
     int unread = b->result_next != b->result_tail;      /* a frame of what was claimed after our look */
-    int reached = (now.front == now.back && !now.running) || claim_distance(wake_at, claim_finished(now)) <= CLAIM_MASK / 2;
-    return (open && reached) || (unread && (now.front != b->claim.front || now.running != b->claim.running)) ||
+    int reached = (now.front == claim_end(&b->claim) && !now.running) || claim_distance(wake_at, claim_finished(now)) <= CLAIM_MASK / 2;
+    return (open && reached) || (unread && (now.front != b->claim.seen.front || now.running != b->claim.seen.running)) ||
            atomic_load(&d->result_tail) != b->result_tail ||
            (b->feed.active && b->item_written - atomic_load(&d->item_stream_head) < CHANNEL_STREAM) ||
            (b->catching.active && atomic_load(&d->result_stream_tail) != b->result_read);

@@ -138,6 +138,7 @@ static void enter_span(struct worker *w, const struct frame *frame)
         worker_damaged();
     w->span = span;
     w->span_first = frame->tag;
+    w->offer = (struct claim_offer){&span->offered, frame->tag, w->head.count};
     w->call = &w->calls[w->head.call];
     lay_out_span(w, (size_t)frame->size - sizeof *span);
 }
@@ -317,10 +318,10 @@ static int has_grown_too_far(struct worker *w)
     return grown > w->max_memory;
 }
 
-static enum claim_step step(struct worker *w, enum claim_step (*take)(claim_word *, struct claim *))
+static enum claim_step finish(struct worker *w)
 {
     struct claim mine = claim_decode(w->left);
-    enum claim_step got = take(&w->channel.desk->claim, &mine);
+    enum claim_step got = claim_finish(&w->channel.desk->claim, &mine);
     w->left = claim_encode(mine);
     return got;
 }
@@ -328,12 +329,17 @@ static enum claim_step step(struct worker *w, enum claim_step (*take)(claim_word
 static enum claim_step next_claim(struct worker *w)
 {
     if (w->max_memory && has_grown_too_far(w)) {
-        if (step(w, claim_finish) == CLAIM_DAMAGED)
+        if (finish(w) == CLAIM_DAMAGED)
             return CLAIM_DAMAGED;
         worker_wait(w, worker_news_closed);     /* the caller reads how far it has grown, and dismisses it */
         return CLAIM_CLOSED;
     }
-    return claim_go_on(&w->channel.desk->claim, &w->left) ? CLAIM_GOT : step(w, claim_next);
+    if (claim_go_on(&w->channel.desk->claim, &w->left))
+        return CLAIM_GOT;
+    struct claim mine = claim_decode(w->left);
+    enum claim_step got = claim_next(&w->channel.desk->claim, &w->offer, &mine);
+    w->left = claim_encode(mine);
+    return got;
 }
 
 /* The claimed item, and those that can be claimed along the way. */

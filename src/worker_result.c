@@ -84,8 +84,7 @@ void worker_wait(struct worker *w, worker_news *news)
 
 int worker_news_claim(struct worker *w)
 {
-    struct claim now = claim_load(&w->channel.desk->claim);
-    return now.front != now.back || now.closed;
+    return claim_has_news(&w->channel.desk->claim, &w->offer);
 }
 
 int worker_news_closed(struct worker *w)

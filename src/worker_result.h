@@ -40,6 +40,7 @@ struct worker {
     const struct task_span *span;       /* the current one, in the ring; only its count is read there again, and the rest was */
     struct worker_span head;            /*   copied before any of its items ran: those may have written over it since */
     uint32_t        span_first;
+    struct claim_offer offer;           /* the current span's */
     const unsigned char *items;         /* PLACE_INLINE: of its first item */
     unsigned char  *results;            /* RESULT_PACKED: of its first item; NULL: results do not lie there */
     int             plain;              /* its items lie there, and need nothing but to be run */

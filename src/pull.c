@@ -1,0 +1,126 @@
+/* Pulling: the items of a generator.
+ *
+ * Runs in the thread of the generator's call, under the pool's lock, which is given up while the generator is asked. It may take as long as
+ * it likes, wait for what earlier items do, or use the pool: so each item can be had by its worker before the next one is asked for, and
+ * goes to an idle worker where there is one. Items of one size that come one after the other share a span, which grows (books_grow);
+ * what no worker can take at once waits in the source (source.c). */
+#include "scheduler.h"
+
+#include <errno.h>
+
+enum { SPAN_ITEMS = 64, SPAN_BYTES = 4 << 10 };         /* a span may grow as long as it is below both */
+
+/* Will the next item most likely find a lane slot there, if it needs one? One that was pulled and does not is copied to the heap first, and
+ * to a slot later: that, and the new pages of the heap, took two thirds of the time for items of 4 MiB. */
+static int has_lane(struct crew_worker *w, const struct job *j)
+{
+    return j->source.size <= CHANNEL_INLINE || books_room(&w->books, &j->call, j->source.size);
+}
+
+static int can_take(struct crew_worker *w, const struct job *j)
+{
+    return (books_outstanding(&w->books) < j->depth && has_lane(w, j)) || !j->outstanding;
+}
+
+/* An idle one, or the one that got the last item, or any other. */
+static struct crew_worker *who_wants(struct sched *s, const struct job *j)
+{
+    size_t count = s->crew.hands_count;
+    struct crew_worker *found = NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct crew_worker *w = s->crew.hands[(s->next_hand + i) % count];
+        if (!books_outstanding(&w->books) && can_take(w, j))
+            return w;
+        if (!found && can_take(w, j))
+            found = w;
+        if (found && s->crew.watched_count >= count)
+            break;                      /* nobody is idle */
+    }
+    s->deserted |= !count;
+    return found;
+}
+
+/* How many items the span that begins with this one should have room for: those like it, if it is like the one before. */
+static size_t span_most(const struct job *j, size_t size)
+{
+    size_t fit = size ? SPAN_BYTES / size : SPAN_ITEMS;
+    return size != j->source.size ? 0 : fit < SPAN_ITEMS ? fit : SPAN_ITEMS;
+}
+/* It begins or joins what its worker has: with the caller at work, nothing that sched_post tells the worker is to be told again. */
+static int join(struct sched *s, struct job *j, struct crew_worker *w, const struct piece *piece)
+{
+    if (s->asleep || j->timeout || books_grow(&w->books, j, piece->index, piece->data, piece->size))
+        return 0;
+    job_sent(j, 1, piece->size);
+    return 1;
+}
+
+static void begin_span(struct sched *s, struct job *j, struct crew_worker *w, struct piece *piece, size_t most)
+{
+    size_t room = books_room(&w->books, &j->call, piece->size), left = crew_left(&s->crew, w);
+    most = most < room ? most : room;
+    sched_post(s, j, w, piece, most < left ? most : left);
+}
+
+static void keep(struct sched *s, struct job *j, const struct piece *piece)
+{
+    struct ending e = {.index = piece->index, .status = POOL_FAILED, .code = -1, .slot = -1,
+                       .text = "no memory in the host for this item"};
+    if (!source_return(&j->source, piece)) {    /* copied */
+        sched_ready(s, j);
+        return;
+    }
+    job_sent(j, 1, piece->size);
+    job_settle(j, &e, piece->size);
+}
+
+static void place(struct sched *s, struct job *j, struct pool_bytes item)
+{
+    struct crew_worker *w = who_wants(s, j);
+    struct piece piece = {.index = j->source.next, .count = 1, .data = item.data, .size = item.size, .owner = j};
+    size_t most = span_most(j, item.size);
+    source_pulled(&j->source);
+    j->source.size = item.size;
+    if (!w || j->retries || !crew_left(&s->crew, w))        /* one that is retried has to be there once more */
+        keep(s, j, &piece);
+    else if (join(s, j, w, &piece))
+        return;
+    else if (item.size <= w->books.channel.slot_size && books_room(&w->books, &j->call, item.size))
+        begin_span(s, j, w, &piece, most);
+    else
+        keep(s, j, &piece);
+}
+
+/* Nonzero: an item was pulled, or the generator has ended. */
+static int pull_one(struct sched *s, struct job *j)
+{
+    size_t size;
+    if (!j->source.pull || j->cut || source_ready(&j->source, &size) || !who_wants(s, j) ||
+        !job_may_send(j, 1, j->outstanding ? j->bytes / j->outstanding : 0, s->crew.size))
+        return 0;
+    struct pool_bytes item = {0};
+    source_next_fn *next = j->source.pull;
+    pthread_mutex_unlock(&s->lock);
+    int r = next(j->source.cursor, &item);
+    status_clear();                     /* it may have used the library: what it was told is not this call's */
+    pthread_mutex_lock(&s->lock);
+    if (j->cut)
+        return 0;
+    if (r > 0 && (item.data || !item.size))
+        place(s, j, item);
+    else if (r)
+        job_source_failed(j, r > 0 ? EINVAL : r);
+    else
+        j->source.pull = NULL;
+    return 1;
+}
+
+int sched_pull(struct sched *s, struct job *j)
+{
+    int done = 0;
+    while (j && pull_one(s, j))
+        done = 1;
+    if (j)
+        sched_end(s, j);
+    return done;
+}
