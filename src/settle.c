@@ -194,10 +194,24 @@ static void settle_lost(struct sched *s, struct crew_worker *w, const struct eve
     touch(s, j);
 }
 
+/* A generator's items, which have come together in a span, go on one by one: each needs memory of its own. */
+static void give_back_each(struct sched *s, const struct piece *piece)
+{
+    struct piece one = *piece;
+    one.count = 1;
+    for (size_t i = 0; i < piece->count; i++) {
+        sched_give_back(s, &one);
+        one.index++;
+        one.data = (const char *)one.data + one.size;
+    }
+}
+
 void sched_give_back(struct sched *s, struct piece *piece)
 {
     struct job *j = piece->owner;
-    if (j->cut) {
+    if (piece->count > 1 && !piece->source_keeps) {
+        give_back_each(s, piece);
+    } else if (j->cut) {
         job_drop(j, piece);
         job_unsent(j, piece->count, piece->size);
         free(piece->owned);

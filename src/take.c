@@ -388,7 +388,8 @@ int books_wait(struct books *b, uint32_t how)
         return 0;                       /* nothing more is heard of it but its death */
     struct claim now = claim_load(&d->claim);
     int unread = b->result_next != b->result_tail;      /* a frame of what was claimed after our look */
-    int reached = (now.front == claim_end(&b->claim) && !now.running) || claim_distance(wake_at, claim_finished(now)) <= CLAIM_MASK / 2;
+    int dry = now.front == now.back && !now.running && (!b->claim.offered || now.front == claim_end(&b->claim));
+    int reached = dry || claim_distance(wake_at, claim_finished(now)) <= CLAIM_MASK / 2;
     return (open && reached) || (unread && (now.front != b->claim.seen.front || now.running != b->claim.seen.running)) ||
            atomic_load(&d->result_tail) != b->result_tail ||
            (b->feed.active && b->item_written - atomic_load(&d->item_stream_head) < CHANNEL_STREAM) ||

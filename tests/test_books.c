@@ -30,6 +30,7 @@ enum doing { IDLE, WANTS_CONTEXT, WANTS_ITEM, HAS_ITEM, SENDS_RESULT };
 
 struct player {
     struct claim   mine;
+    struct claim_offer offer;
     uint64_t       cursor, result_tail, item_read, result_written;
     struct task_span *span;
     uint32_t       first;
@@ -122,7 +123,7 @@ static void post(struct bench *b, const struct call_definition *call, const void
 {
     struct piece piece = {.owner = &owner_a, .index = index, .count = count, .data = data, .size = size, .source_keeps = 1};
     assert_true(books_room(&b->books, call, size) >= count);
-    assert_int_equal(books_post(&b->books, call, &piece, 0), 0);
+    assert_int_equal(books_post(&b->books, call, &piece, 0, 0), 0);
 }
 
 /* ---- The player */
@@ -175,6 +176,7 @@ static void find_span(struct bench *b)
         assert_int_equal(frame.kind, TASK_SPAN);
         p->span = (struct task_span *)(uintptr_t)frame.payload;
         p->first = frame.tag;
+        p->offer = (struct claim_offer){&p->span->offered, p->first, p->span->count};
     }
     p->size = (size_t)p->span->item_size;
 }
@@ -207,7 +209,7 @@ static void find_item(struct bench *b)
 static enum claim_step claim(struct bench *b)
 {
     struct player *p = &b->player;
-    enum claim_step step = claim_next(&b->books.channel.desk->claim, &p->mine);
+    enum claim_step step = claim_next(&b->books.channel.desk->claim, &p->offer, &p->mine);
     free(p->own);
     p->own = NULL;
     p->doing = IDLE;
@@ -848,7 +850,7 @@ static void owned_memory_comes_back_with_its_post(void **state)
     struct call_definition call = call_of(1, RESULT_FRAMED, 0);
     char *own = strdup("own");
     struct piece piece = {.owner = &owner_a, .index = 3, .count = 1, .data = own, .size = 3, .owned = own};
-    assert_int_equal(books_post(&b->books, &call, &piece, 0), 0);
+    assert_int_equal(books_post(&b->books, &call, &piece, 0, 0), 0);
     assert_int_equal(books_take_back(&b->books, 1, &piece), 0);
     assert_ptr_equal(piece.owned, own);
     free(own);
@@ -879,6 +881,121 @@ static void a_closed_worker_gets_nothing_and_gives_back(void **state)
     assert_int_equal(books_room(&b->books, &call, 1), 0);
     assert_int_equal(books_take_back(&b->books, 9, &piece), 0);
     assert_int_equal(piece.count, 2);
+}
+
+/* ---- Spans that grow */
+
+static void open_span(struct bench *b, const struct call_definition *call, const char *item, size_t index, size_t most)
+{
+    struct piece piece = {.owner = &owner_a, .index = index, .count = 1, .data = item, .size = 1};
+    assert_true(books_room(&b->books, call, 1) >= most);
+    assert_int_equal(books_post(&b->books, call, &piece, 0, most), 0);
+}
+
+/* The claim word is left alone meanwhile. */
+static void what_joins_a_span_is_claimed_by_its_worker(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    struct event e;
+    open_span(b, &call, "a", 7, 3);
+    assert_int_equal(claim(b), CLAIM_GOT);
+    uint64_t word = b->books.channel.desk->claim;
+    assert_int_equal(books_grow(&b->books, &owner_a, 8, "b", 1), 0);
+    assert_int_equal(books_grow(&b->books, &owner_a, 9, "c", 1), 0);
+    assert_int_equal(books_outstanding(&b->books), 3);
+    assert_true(b->books.channel.desk->claim == word);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(index_of(&b->player), 7 + i);
+        assert_int_equal(*b->player.item, 'a' + (int)i);
+        give(b, "", 0);
+        assert_int_equal(claim(b), i < 2 ? CLAIM_GOT : CLAIM_EMPTY);
+        expect(b, &e, EVENT_RESULT, 7 + i, 1);
+    }
+    assert_int_equal(books_outstanding(&b->books), 0);
+}
+
+static void a_worker_that_ran_dry_is_woken_for_what_joins(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    char byte;
+    open_span(b, &call, "a", 0, 2);
+    claim(b);
+    give(b, "", 0);
+    assert_int_equal(claim(b), CLAIM_EMPTY);
+    b->books.channel.desk->worker_state = CHANNEL_ASLEEP;
+    assert_int_equal(books_grow(&b->books, &owner_a, 1, "b", 1), 0);
+    assert_int_equal(read(b->pipe[0], &byte, 1), 1);
+    assert_int_equal(claim(b), CLAIM_GOT);
+    assert_int_equal(*b->player.item, 'b');
+}
+
+static void only_the_next_item_of_the_same_kind_joins(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    assert_int_equal(books_grow(&b->books, &owner_a, 0, "a", 1), -1);
+    post(b, &call, "a", 0, 1, 1);
+    assert_int_equal(books_grow(&b->books, &owner_a, 1, "b", 1), -1);       /* it was posted not to grow */
+    open_span(b, &call, "b", 1, 3);
+    assert_int_equal(books_grow(&b->books, &owner_b, 2, "c", 1), -1);
+    assert_int_equal(books_grow(&b->books, &owner_a, 2, "cc", 2), -1);
+    assert_int_equal(books_grow(&b->books, &owner_a, 3, "c", 1), -1);
+    assert_int_equal(books_grow(&b->books, &owner_a, 2, "c", 1), 0);
+    assert_int_equal(books_grow(&b->books, &owner_a, 3, "d", 1), 0);
+    assert_int_equal(books_grow(&b->books, &owner_a, 4, "e", 1), -1);       /* it is full */
+    post(b, &call, "e", 4, 1, 1);
+    assert_int_equal(books_outstanding(&b->books), 5);
+}
+
+/* What was offered is taken back like all else, and what remains is claimed; then nothing joins before the worker has moved on. */
+static void what_joined_is_taken_back(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    struct piece piece;
+    open_span(b, &call, "a", 0, 9);
+    claim(b);
+    for (size_t i = 1; i < 6; i++)
+        assert_int_equal(books_grow(&b->books, &owner_a, i, "abcdef" + i, 1), 0);
+    assert_int_equal(books_movable(&b->books), 3);
+    assert_int_equal(books_take_back(&b->books, 3, &piece), 0);
+    assert_int_equal(piece.index, 3);
+    assert_int_equal(piece.count, 3);
+    assert_memory_equal(piece.data, "def", 3);
+    open_span(b, &call, "g", 6, 9);
+    assert_int_equal(books_grow(&b->books, &owner_a, 7, "h", 1), -1);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(*b->player.item, "abcg"[i]);
+        give(b, "", 0);
+        assert_int_equal(claim(b), i < 3 ? CLAIM_GOT : CLAIM_EMPTY);
+    }
+    books_look(&b->books);
+    assert_int_equal(books_grow(&b->books, &owner_a, 7, "h", 1), 0);
+    assert_int_equal(claim(b), CLAIM_GOT);
+    assert_int_equal(*b->player.item, 'h');
+}
+
+static void a_worker_that_dies_leaves_what_joined_unstarted(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    struct event e;
+    open_span(b, &call, "a", 0, 9);
+    claim(b);
+    books_grow(&b->books, &owner_a, 1, "b", 1);
+    books_grow(&b->books, &owner_a, 2, "c", 1);
+    books_look(&b->books);
+    assert_int_equal(books_mourn(&b->books, &e), 1);
+    assert_int_equal(e.kind, EVENT_LOST);
+    assert_int_equal(e.piece.count, 1);
+    assert_int_equal(books_mourn(&b->books, &e), 1);
+    assert_int_equal(e.kind, EVENT_LEFT);
+    assert_int_equal(e.piece.index, 1);
+    assert_int_equal(e.piece.count, 2);
+    assert_memory_equal(e.piece.data, "bc", 2);
+    assert_int_equal(books_mourn(&b->books, &e), 0);
 }
 
 /* ---- Calls */
@@ -1004,7 +1121,7 @@ static void post_dropped(struct bench *b, size_t count, int eager)
     struct call_definition call = call_of(1, RESULT_DROPPED, 0);
     struct piece piece = {.owner = &owner_a, .count = count, .data = "abcdefgh", .size = 1, .source_keeps = 1};
     assert_true(count <= 8);
-    assert_int_equal(books_post(&b->books, &call, &piece, eager), 0);
+    assert_int_equal(books_post(&b->books, &call, &piece, eager, 0), 0);
 }
 
 static int waits(struct bench *b)
@@ -1408,7 +1525,7 @@ static void a_posting_over_damage_is_refused_whole(void **state)
     struct call_definition call = call_of(1, RESULT_FRAMED, 0);
     struct piece piece = {.owner = &owner_a, .count = 1, .data = "a", .size = 1, .source_keeps = 1};
     b->books.channel.desk->claim = 12345;
-    assert_int_equal(books_post(&b->books, &call, &piece, 0), -1);
+    assert_int_equal(books_post(&b->books, &call, &piece, 0, 0), -1);
     assert_true(b->books.damaged);
     assert_int_equal(books_outstanding(&b->books), 0);
     assert_null(books_last(&b->books));
@@ -1421,7 +1538,7 @@ enum { ITEMS = 4096 };
 static struct {
     unsigned char ended[ITEMS];                 /* how often told: once each in the end */
     unsigned char tried[ITEMS];
-    size_t        made;
+    size_t        made, grown;
 } account;
 
 static size_t largest;
@@ -1464,29 +1581,47 @@ static void end_items(size_t index, size_t count)
     }
 }
 
+/* To how many items a span may grow. */
+static size_t some(size_t room)
+{
+    size_t most = random_word() % 100;
+    return most < room ? most : room;
+}
+
 /* One item of its own memory for each kind of size. */
 static void post_one(struct bench *b, const struct call_definition *call)
 {
-    size_t index = account.made, size = size_of(index);
-    if (index == ITEMS || !books_room(&b->books, call, size))
+    size_t index = account.made, size = size_of(index), room = books_room(&b->books, call, size);
+    if (index == ITEMS || !room)
         return;
     void *own = bytes_for(index, size);
     struct piece piece = {.owner = &owner_a, .index = index, .count = 1, .data = own, .size = size, .owned = own};
     account.made++;
-    assert_int_equal(books_post(&b->books, call, &piece, (int)(index & 1)), 0);
+    assert_int_equal(books_post(&b->books, call, &piece, (int)(index & 1), some(room)), 0);
 }
 
 static void post_span(struct bench *b, const struct call_definition *call)
 {
     static unsigned char bytes[64 * 40];
     size_t index = account.made, count = 1 + random_word() % 40, size = random_word() % 65;
-    if (index + count > ITEMS || books_room(&b->books, call, size) < count)
+    size_t room = books_room(&b->books, call, size);
+    if (index + count > ITEMS || room < count)
         return;
     for (size_t n = 0; n < count; n++)
         memcpy(bytes + n * size, ramp_of(index + n), size);
     struct piece piece = {.owner = &owner_a, .index = index, .count = count, .data = bytes, .size = size, .source_keeps = 1};
     account.made += count;
-    assert_int_equal(books_post(&b->books, call, &piece, (int)(index & 1)), 0);
+    assert_int_equal(books_post(&b->books, call, &piece, (int)(index & 1), some(room)), 0);
+}
+
+/* Whatever size comes: only one like those before it may join them. */
+static void grow(struct bench *b)
+{
+    size_t index = account.made, size = b->books.open && random_word() % 8 ? (size_t)b->books.open->item_size : random_word() % 65;
+    if (index == ITEMS || books_grow(&b->books, &owner_a, index, ramp_of(index), size))
+        return;
+    account.made++;
+    account.grown++;
 }
 
 static void take_back_some(struct bench *b)
@@ -1575,6 +1710,7 @@ static void play_one_round(struct bench *b, unsigned steps)
         case 0: post_one(b, &calls[random_word() % 20]); break;
         case 1: post_span(b, &calls[random_word() % 20]); break;
         case 2: take_back_some(b); break;
+        case 9: grow(b); break;
         case 3: case 4: case 5: take_one(b); break;
         default: step_player(b); break;
         }
@@ -1595,6 +1731,7 @@ static void every_item_ends_once_whatever_the_order(void **state)
 {
     struct bench *b = *state;
     const unsigned rounds = check_under("address") || check_under("valgrind") ? 25 : 100;
+    size_t grown = 0;
     for (unsigned round = 0; round < rounds; round++) {
         largest = round % 8 ? SLOT + 1 : SIZE_MAX;          /* what does not fit the stream's window is slow */
         memset(&account, 0, sizeof account);
@@ -1602,8 +1739,10 @@ static void every_item_ends_once_whatever_the_order(void **state)
         check_account(round);
         for (size_t i = 0; i < account.made; i++)
             assert_true(account.tried[i] <= 1);
+        grown += account.grown;
         restart(b);
     }
+    assert_true(grown > 10 * rounds);
 }
 
 /* ---- Written over */
@@ -1753,6 +1892,8 @@ static void prepare_some(struct bench *b, const struct call_definition *calls)
     for (size_t i = 0; i < kinds; i++) {
         if (random_word() % 3) {
             post_span(b, a_call(calls));
+            for (uint64_t more = random_word() % 4; more; more--)
+                grow(b);
             continue;
         }
         account.made += random_word() % 11;                 /* some size or other; what is passed over was never posted */
@@ -1860,6 +2001,11 @@ int main(void)
         on_bench(owned_memory_comes_back_with_its_post),
         on_bench(a_lane_slot_taken_back_is_free_again),
         on_bench(a_closed_worker_gets_nothing_and_gives_back),
+        on_bench(what_joins_a_span_is_claimed_by_its_worker),
+        on_bench(a_worker_that_ran_dry_is_woken_for_what_joins),
+        on_bench(only_the_next_item_of_the_same_kind_joins),
+        on_bench(what_joined_is_taken_back),
+        on_bench(a_worker_that_dies_leaves_what_joined_unstarted),
         on_bench(sixteen_calls_are_known_and_the_next_takes_an_idle_number),
         on_bench(a_number_in_use_is_not_given_away),
         on_bench(another_context_is_another_call),

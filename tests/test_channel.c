@@ -406,7 +406,7 @@ static void *answer_all(void *arg)
     struct desk *d = line.desk;
     struct claim mine = {0};
     for (;;) {
-        enum claim_step step = claim_next(&d->claim, &mine);
+        enum claim_step step = claim_next(&d->claim, &(struct claim_offer){0}, &mine);
         if (step == CLAIM_CLOSED)
             return arg;
         if (step == CLAIM_GOT) {
@@ -426,9 +426,9 @@ static void *answer_all(void *arg)
     }
 }
 
-static int is_answered(const struct claim *books)
+static int is_answered(const struct claim_books *books)
 {
-    return claim_finished(claim_load(&line.desk->claim)) == books->back;
+    return claim_finished(claim_load(&line.desk->claim)) == books->seen.back;
 }
 
 static int is_woken(void *desk)
@@ -448,25 +448,25 @@ static int watch(unsigned looks)
 /* how: 0, it only sleeps; 1, it watches a little before, sometimes; 2, it only watches. */
 static void ask_all(int how)
 {
-    struct claim books = {0};
+    struct claim_books books = {0};
     for (unsigned round = 0; round < ROUNDS && !line.lost; round++) {
         claim_append(&line.desk->claim, &books, 1 + round % 3);
         if (channel_must_wake_worker(line.desk))
             fd_wake(line.to_worker[1]);
         while (!is_answered(&books)) {
             if (how == 2 || (how && round % 4)) {
-                channel_caller_waits(line.desk, CHANNEL_WATCHING, books.back);
+                channel_caller_waits(line.desk, CHANNEL_WATCHING, books.seen.back);
                 if (is_answered(&books) || watch(how == 2 ? 0 : round % 97 + 1))
                     continue;
                 if (how == 2)
                     fail_msg("round %u: a word was lost", round);
             }
-            channel_caller_waits(line.desk, CHANNEL_ASLEEP, books.back);
+            channel_caller_waits(line.desk, CHANNEL_ASLEEP, books.seen.back);
             if (!is_answered(&books) && !sleep_on(line.to_caller[0]))
                 fail_msg("round %u: a wake-up was lost", round);
             channel_caller_wakes(line.desk);
         }
-        books = claim_load(&line.desk->claim);
+        claim_see(&books, claim_load(&line.desk->claim));
     }
     claim_close(&line.desk->claim, &books);
     if (channel_must_wake_worker(line.desk))

@@ -9,6 +9,7 @@
 #include <string.h>
 
 static claim_word word;
+static const struct claim_offer no_offer;
 
 static void set(struct claim c)
 {
@@ -21,13 +22,14 @@ static void a_claim_is_decoded_as_it_was_encoded(void **state)
 {
     (void)state;
     const uint32_t positions[] = {0, 1, 2, 0x3fffffff, CLAIM_MASK - 1, CLAIM_MASK};
-    for (unsigned i = 0; i < 6 * 6 * 4; i++) {
-        struct claim c = {positions[i % 6], positions[i / 6 % 6], i / 36 % 2, i / 72};
+    for (unsigned i = 0; i < 6 * 6 * 8; i++) {
+        struct claim c = {positions[i % 6], positions[i / 6 % 6], i / 36 % 2, i / 72 % 2, i / 144};
         struct claim d = claim_decode(claim_encode(c));
         assert_int_equal(c.front, d.front);
         assert_int_equal(c.back, d.back);
         assert_int_equal(c.running, d.running);
         assert_int_equal(c.closed, d.closed);
+        assert_int_equal(c.turn, d.turn);
     }
 }
 
@@ -37,16 +39,16 @@ static void positions_run_over(void **state)
     assert_int_equal(claim_add(CLAIM_MASK, 1), 0);
     assert_int_equal(claim_distance(CLAIM_MASK, 2), 3);
     assert_int_equal(claim_finished((struct claim){.front = 0, .running = 1}), CLAIM_MASK);
-    assert_int_equal(claim_waiting((struct claim){.front = CLAIM_MASK, .back = 4}), 5);
+    assert_int_equal(claim_end(&(struct claim_books){.seen.back = CLAIM_MASK, .offered = 4}), 3);
 }
 
 static void a_new_word_has_nothing(void **state)
 {
     (void)state;
     struct claim mine = {0};
-    set((struct claim){7, 9, 1, 1});
+    set((struct claim){7, 9, 1, 1, 1});
     claim_reset(&word);
-    assert_int_equal(claim_next(&word, &mine), CLAIM_EMPTY);
+    assert_int_equal(claim_next(&word, &no_offer, &mine), CLAIM_EMPTY);
 }
 
 static void the_last_item_is_finished_though_nothing_waits(void **state)
@@ -54,7 +56,7 @@ static void the_last_item_is_finished_though_nothing_waits(void **state)
     (void)state;
     struct claim mine = {.front = 5, .running = 1};
     set((struct claim){.front = 5, .back = 5, .running = 1});
-    assert_int_equal(claim_next(&word, &mine), CLAIM_EMPTY);
+    assert_int_equal(claim_next(&word, &no_offer, &mine), CLAIM_EMPTY);
     assert_int_equal(claim_load(&word).running, 0);
     assert_int_equal(claim_finished(claim_load(&word)), 5);
 }
@@ -64,9 +66,9 @@ static void a_closed_word_gives_nothing_but_finishes(void **state)
     (void)state;
     struct claim mine = {.front = 5, .running = 1};
     set((struct claim){.front = 5, .back = 8, .running = 1, .closed = 1});
-    assert_int_equal(claim_next(&word, &mine), CLAIM_CLOSED);
+    assert_int_equal(claim_next(&word, &no_offer, &mine), CLAIM_CLOSED);
     assert_int_equal(claim_finished(claim_load(&word)), 5);
-    assert_int_equal(claim_waiting(claim_load(&word)), 3);
+    assert_int_equal(claim_load(&word).back, 8);
 }
 
 /* ---- All orders of whole steps, against a plain deque of numbered items */
@@ -75,28 +77,42 @@ enum { DEPTH = 7, ITEMS = 2 * DEPTH };
 
 struct play {
     uint64_t     word;
-    struct claim mine, books;
+    struct claim mine;
+    struct claim_books books;
+    uint32_t     offered, first;                /* the open span; 0: there is none */
     int          deque[ITEMS], count;           /* items that wait */
     int          items, running, closed;        /* how many were made; which one runs, or -1 */
     char         claimed[ITEMS], back[ITEMS];
 };
 
-static unsigned long schedules;
+static unsigned long schedules, grown;
+
+static _Atomic uint32_t offered;
 
 /* As workers do: the short way where that is open. */
-static enum claim_step next(claim_word *at, struct claim *mine)
+static enum claim_step next(claim_word *at, const struct claim_offer *offer, struct claim *mine)
 {
     uint64_t left = claim_encode(*mine);
     if (!claim_go_on(at, &left))
-        return claim_next(at, mine);
+        return claim_next(at, offer, mine);
     *mine = claim_decode(left);
     return CLAIM_GOT;
 }
 
+/* A worker sees the offer of the span that it has come to. */
+static struct claim_offer offer_to(const struct play *p)
+{
+    int came = p->offered && claim_distance(p->first, claim_add(p->mine.front, CLAIM_MASK)) < ITEMS;
+    return came ? (struct claim_offer){&offered, p->first, ITEMS} : no_offer;
+}
+
 static void worker_steps(struct play *p)
 {
-    enum claim_step step = next(&word, &p->mine);
+    struct claim_offer offer = offer_to(p);
+    int news = claim_has_news(&word, &offer);
+    enum claim_step step = next(&word, &offer, &p->mine);
     assert_int_equal(step, p->closed ? CLAIM_CLOSED : p->count ? CLAIM_GOT : CLAIM_EMPTY);
+    assert_int_equal(news, step != CLAIM_EMPTY);
     p->running = -1;
     if (step != CLAIM_GOT)
         return;
@@ -105,16 +121,32 @@ static void worker_steps(struct play *p)
     memmove(p->deque, p->deque + 1, (size_t)--p->count * sizeof *p->deque);
 }
 
+/* The last of them begins a span that may grow. */
 static void caller_appends(struct play *p, int n)
 {
+    p->first = claim_add(claim_end(&p->books), (uint32_t)n - 1);
+    p->offered = 1;
     assert_int_equal(claim_append(&word, &p->books, (uint32_t)n), 0);
     while (n--)
         p->deque[p->count++] = p->items++;
 }
 
+static void caller_offers(struct play *p)
+{
+    if (!p->offered || p->books.barred)
+        return;
+    p->deque[p->count++] = p->items++;
+    p->offered++;
+    p->books.offered++;
+    p->books.exposed = 1;
+    grown++;
+}
+
 static void caller_takes_back(struct play *p, int want)
 {
     uint32_t taken = 77;
+    assert_int_equal(claim_end_offers(&word, &p->books), 0);
+    p->offered = 0;
     assert_int_equal(claim_take_back(&word, &p->books, (uint32_t)want, &taken), 0);
     assert_int_equal(taken, want < p->count ? want : p->count);
     while (taken--)
@@ -134,7 +166,7 @@ static void look(struct play *p, uint32_t start)
     for (int i = 0; i < p->items; i++)
         claimed += p->claimed[i];
     assert_true(claim_plausible(&p->books, now));
-    assert_int_equal(claim_waiting(now), p->count);
+    assert_int_equal(claim_distance(now.front, claim_end(&p->books)), p->count);
     assert_int_equal(claim_distance(start, now.front), claimed);
     assert_int_equal(now.running, p->running >= 0);
     assert_int_equal(now.closed, p->closed);
@@ -151,18 +183,20 @@ static void end_of_schedule(struct play p)
 
 static void play_all(const struct play *before, unsigned depth, uint32_t start)
 {
-    enum { WORKER, APPEND_1, APPEND_2, TAKE_1, TAKE_2, CLOSE, LOOK, STEPS };
+    enum { WORKER, APPEND_1, APPEND_2, OFFER, TAKE_1, TAKE_2, CLOSE, LOOK, STEPS };
     for (int step = 0; step < STEPS; step++) {
         struct play p = *before;
         atomic_store(&word, p.word);
+        atomic_store(&offered, p.offered);
         switch (step) {
         case WORKER: worker_steps(&p); break;
         case APPEND_1: caller_appends(&p, 1); break;
         case APPEND_2: caller_appends(&p, 2); break;
+        case OFFER: caller_offers(&p); break;
         case TAKE_1: caller_takes_back(&p, 1); break;
         case TAKE_2: caller_takes_back(&p, 2); break;
         case CLOSE: caller_closes(&p); break;
-        default: p.books = claim_load(&word); break;
+        default: claim_see(&p.books, claim_load(&word)); break;
         }
         look(&p, start);
         p.word = atomic_load(&word);
@@ -176,13 +210,14 @@ static void play_all(const struct play *before, unsigned depth, uint32_t start)
 static void each_item_goes_one_way_in_every_order(uint32_t start, unsigned depth)
 {
     struct claim fresh = {.front = start, .back = start};
-    struct play p = {.word = claim_encode(fresh), .mine = fresh, .books = fresh, .running = -1};
-    schedules = 0;
+    struct play p = {.word = claim_encode(fresh), .mine = fresh, .books.seen = fresh, .running = -1};
+    schedules = grown = 0;
     play_all(&p, depth, start);
     unsigned long expected = 1;
     for (unsigned i = 0; i < depth; i++)
-        expected *= 7;
+        expected *= 8;
     assert_int_equal(schedules, expected);
+    assert_true(grown > expected / 100);
 }
 
 static void all_orders_from_zero(void **state)
@@ -204,17 +239,20 @@ static void plausible_is_what_a_worker_can_have_done(void **state)
     (void)state;
     enum { N = 9 };
     const uint32_t bases[] = {0, CLAIM_MASK - 3};
-    for (unsigned i = 0; i < 2u * N * N * 2 * N * N * 4; i++) {
+    for (unsigned i = 0; i < 2u * N * N * 2 * N * N * 4 * 3; i++) {
         unsigned n = i;
         uint32_t base = bases[n % 2], front = (n /= 2) % N, back = (n /= N) % N, running = (n /= N) % 2;
-        uint32_t seen_front = (n /= 2) % N, seen_back = (n /= N) % N, seen_running = (n /= N) % 2, closed = n / 2;
+        uint32_t seen_front = (n /= 2) % N, seen_back = (n /= N) % N, seen_running = (n /= N) % 2, closed = (n /= 2) % 2,
+                 offer = n / 2;
         if (front < running || front > back)
             continue;
-        struct claim books = {claim_add(base, front), claim_add(base, back), running, 0};
-        struct claim seen = {claim_add(base, seen_front), claim_add(base, seen_back), seen_running, closed};
-        int possible = !closed && seen_back == back && seen_front >= front && seen_front <= back &&
+        struct claim_books books = {.seen = {claim_add(base, front), claim_add(base, back), running, 0, i % 2}, .offered = offer};
+        struct claim seen = {claim_add(base, seen_front), claim_add(base, seen_back), seen_running, closed, i % 2};
+        int possible = !closed && seen_back >= back && seen_back <= back + offer && seen_front >= front && seen_front <= seen_back &&
                        (int)seen_front - (int)seen_running >= (int)front - (int)running;
         assert_int_equal(claim_plausible(&books, seen), possible);
+        seen.turn = !seen.turn;
+        assert_false(claim_plausible(&books, seen));
     }
 }
 
@@ -222,9 +260,11 @@ static void a_worker_believes_no_other_front(void **state)
 {
     (void)state;
     for (unsigned bit = 31; bit < 63; bit++) {
+        if (bit == 61)
+            continue;                   /* the turn: the caller's */
         struct claim mine = {.front = 5, .back = 9, .running = 1}, before = mine;
         atomic_store(&word, claim_encode(mine) ^ 1ull << bit);
-        assert_int_equal(next(&word, &mine), CLAIM_DAMAGED);
+        assert_int_equal(next(&word, &no_offer, &mine), CLAIM_DAMAGED);
         assert_memory_equal(&mine, &before, sizeof mine);
         assert_true(atomic_load(&word) == (claim_encode(mine) ^ 1ull << bit));
     }
@@ -236,18 +276,18 @@ static void the_short_way_leads_where_the_long_one_does(void **state)
     (void)state;
     const uint32_t positions[] = {0, 1, 5, CLAIM_MASK - 1, CLAIM_MASK};
     unsigned went = 0;
-    for (unsigned i = 0; i < 5 * 5 * 4; i++) {
-        struct claim c = {positions[i % 5], positions[i / 5 % 5], i / 25 % 2, i / 50}, mine = c;
+    for (unsigned i = 0; i < 5 * 5 * 8; i++) {
+        struct claim c = {positions[i % 5], positions[i / 5 % 5], i / 25 % 2, i / 50 % 2, i / 100}, mine = c;
         uint64_t left = claim_encode(c);
         set(c);
         int gone = claim_go_on(&word, &left);
         uint64_t there = atomic_load(&word);
         assert_true(there == left);
         set(c);
-        assert_int_equal(gone ? CLAIM_GOT : 0, gone ? claim_next(&word, &mine) : 0);
+        assert_int_equal(gone ? CLAIM_GOT : 0, gone ? claim_next(&word, &no_offer, &mine) : 0);
         assert_true(!gone || atomic_load(&word) == there);
         went += gone != 0;
-        set((struct claim){c.front, claim_add(c.back, 1), c.running, c.closed});
+        set((struct claim){c.front, claim_add(c.back, 1), c.running, c.closed, c.turn});
         left = claim_encode(c);
         assert_false(claim_go_on(&word, &left));
     }
@@ -258,14 +298,15 @@ static void a_caller_believes_no_other_back(void **state)
 {
     (void)state;
     for (unsigned bit = 0; bit < 64; bit++) {
-        if (bit >= 31 && bit < 63)
+        if (bit >= 31 && bit < 63 && bit != 61)
             continue;
-        struct claim books = {.front = 5, .back = 9, .running = 1}, before = books;
-        uint64_t damaged = claim_encode(books) ^ 1ull << bit;
+        struct claim_books books = {.seen = {.front = 5, .back = 9, .running = 1}, .exposed = 1}, before = books;
+        uint64_t damaged = claim_encode(books.seen) ^ 1ull << bit;
         uint32_t taken = 7;
         atomic_store(&word, damaged);
         assert_int_equal(claim_append(&word, &books, 1), -1);
         assert_int_equal(claim_take_back(&word, &books, 1, &taken), -1);
+        assert_int_equal(claim_end_offers(&word, &books), -1);
         assert_int_equal(claim_close(&word, &books), -1);
         assert_int_equal(taken, 0);
         assert_memory_equal(&books, &before, sizeof books);
@@ -278,35 +319,94 @@ static void a_caller_believes_no_front_out_of_reach(void **state)
     (void)state;
     const uint32_t fronts[] = {0, 3, 4, 10, 4000, CLAIM_MASK};
     for (unsigned i = 0; i < 6; i++) {
-        struct claim books = {.front = 5, .back = 9, .running = 1};
+        struct claim_books books = {.seen = {.front = 5, .back = 9, .running = 1}};
         set((struct claim){.front = fronts[i], .back = 9, .running = 1});
         assert_int_equal(claim_append(&word, &books, 1), -1);
     }
 }
 
+/* ---- Offers */
+
+static void an_offer_that_cannot_be_is_not_believed(void **state)
+{
+    (void)state;
+    const uint32_t bad[] = {9, 1000, UINT32_MAX, 1};    /* more than fit; an end before the front */
+    for (unsigned i = 0; i < 4; i++) {
+        struct claim mine = {.front = 7, .back = 7, .running = 1};
+        struct claim_offer offer = {&offered, 4, 8};
+        set(mine);
+        atomic_store(&offered, bad[i]);
+        assert_int_equal(claim_next(&word, &offer, &mine), CLAIM_DAMAGED);
+        assert_true(claim_has_news(&word, &offer));
+        assert_true(atomic_load(&word) == claim_encode(mine));
+    }
+}
+
+/* A worker that stands between its look at the offer and its swap: the word must not be what it was, whatever the caller does meanwhile. */
+static void a_stale_offer_is_never_appended(void **state)
+{
+    (void)state;
+    enum { APPEND, OFFER, TAKE_BACK, SEE, STEPS, LONG = 8 };
+    unsigned long all = 1, stale = 0;
+    for (unsigned i = 0; i < LONG; i++)
+        all *= STEPS;
+    for (unsigned long n = 0; n < all; n++) {
+        struct claim before = {.front = 5, .back = 5};
+        struct claim_books books = {.seen = before, .offered = 2, .exposed = 1};
+        unsigned open = 1, taken_back = 0;
+        unsigned long steps = n;
+        uint32_t taken;
+        set(before);
+        for (unsigned i = 0; i < LONG; i++, steps /= STEPS) {
+            switch (steps % STEPS) {
+            case APPEND: claim_append(&word, &books, 1); open = 1; break;
+            case TAKE_BACK:
+                claim_end_offers(&word, &books);
+                claim_take_back(&word, &books, 100, &taken);
+                open = 0;
+                taken_back = 1;
+                break;
+            case SEE: claim_see(&books, claim_load(&word)); break;
+            default:
+                books.offered += open && !books.barred;
+                books.exposed |= (int)open && !books.barred;
+            }
+            stale += taken_back;
+            if (taken_back)
+                assert_true(atomic_load(&word) != claim_encode(before));
+        }
+    }
+    assert_true(stale > all);
+}
+
 /* ---- Two threads at once */
 
-enum { TOTAL = 300000, PLACES = 256 };
+enum { TOTAL = 300000, PLACES = 256, SPAN = 12 };
 
 static struct {
     claim_word word;
-    int  item[PLACES], result[PLACES];          /* by position; written by one side before the word says so to the other */
+    int  item[PLACES], result[PLACES];          /* by position; written by one side before the word, or an offer, says so to the other */
+    uint32_t first[PLACES];                     /* by position: of its span, whose offer is in the place of its first position */
+    _Atomic uint32_t offered[PLACES];
     unsigned char claimed[TOTAL], back[TOTAL], seen[TOTAL];
     _Atomic int bad;
+    unsigned long offers;
 } arena;
 
 static void *claim_all(void *arg)
 {
     struct claim mine = {0};
+    struct claim_offer offer = {0};
     enum claim_step step;
-    while ((step = next(&arena.word, &mine)) != CLAIM_CLOSED) {
+    while ((step = next(&arena.word, &offer, &mine)) != CLAIM_CLOSED) {
         if (step == CLAIM_DAMAGED) {
             arena.bad = 1;
             break;
         }
         if (step != CLAIM_GOT)
             continue;
-        uint32_t at = (mine.front - 1) % PLACES;
+        uint32_t at = (mine.front - 1) % PLACES, first = arena.first[at];
+        offer = (struct claim_offer){&arena.offered[first % PLACES], first, SPAN};
         arena.claimed[arena.item[at]]++;
         arena.result[at] = arena.item[at] + 1;
     }
@@ -314,12 +414,12 @@ static void *claim_all(void *arg)
 }
 
 /* Looks at what is finished: its result must be there. */
-static void collect(struct claim *books, uint32_t *taken)
+static void collect(struct claim_books *books, uint32_t *taken)
 {
     struct claim now = claim_load(&arena.word);
     if (!claim_plausible(books, now))
         arena.bad = 2;
-    *books = now;
+    claim_see(books, now);
     for (; *taken != claim_finished(now); *taken = claim_add(*taken, 1)) {
         int item = arena.item[*taken % PLACES];
         if (arena.result[*taken % PLACES] != item + 1)
@@ -328,33 +428,76 @@ static void collect(struct claim *books, uint32_t *taken)
     }
 }
 
+static void put(uint32_t position, uint32_t first, int item)
+{
+    arena.item[position % PLACES] = item;
+    arena.first[position % PLACES] = first;
+}
+
+/* All but the last are a span that does not grow. */
+static void append(struct claim_books *books, uint32_t *open, uint32_t n, int item)
+{
+    uint32_t first = claim_end(books), last = claim_add(first, n - 1);
+    for (uint32_t i = 0; i < n; i++)
+        put(claim_add(first, i), i == n - 1 ? last : first, item + (int)i);
+    atomic_store(&arena.offered[*open % PLACES], 0);
+    atomic_store(&arena.offered[first % PLACES], 0);
+    atomic_store(&arena.offered[last % PLACES], 1);
+    *open = last;
+    if (claim_append(&arena.word, books, n))
+        arena.bad = 4;
+}
+
+/* Nonzero: it did. */
+static int grow(struct claim_books *books, uint32_t open, int item)
+{
+    uint32_t count = atomic_load(&arena.offered[open % PLACES]);
+    if (!count || count == SPAN || books->barred)
+        return 0;
+    put(claim_end(books), open, item);
+    books->offered++;
+    books->exposed = 1;
+    arena.offers++;
+    atomic_store(&arena.offered[open % PLACES], count + 1);
+    return 1;
+}
+
+static void take_back(struct claim_books *books, uint32_t open, uint32_t want)
+{
+    uint32_t back = 0;
+    if (claim_end_offers(&arena.word, books))
+        arena.bad = 5;
+    atomic_store(&arena.offered[open % PLACES], 0);
+    if (claim_take_back(&arena.word, books, want, &back))
+        arena.bad = 6;
+    for (uint32_t i = 0; i < back; i++)
+        arena.back[arena.item[claim_add(books->seen.back, i) % PLACES]]++;
+}
+
 static void give_and_take(void)
 {
-    struct claim books = {0};
-    uint32_t taken = 0, back, random = 1;
+    struct claim_books books = {0};
+    uint32_t taken = 0, open = 0, random = 1;
     int next = 0;
     while (next < TOTAL && !arena.bad) {
         random = random * 1664525u + 1013904223u;
-        collect(&books, &taken);
-        uint32_t room = PLACES - 1 - claim_distance(taken, books.back), n = 1 + (random >> 20) % 8;
+        if (random >> 29)
+            collect(&books, &taken);
+        uint32_t room = PLACES - 2 * SPAN - claim_distance(taken, claim_end(&books)), n = 1 + (random >> 20) % 8;
         n = n < room ? n : room;
         if (n > (uint32_t)(TOTAL - next))
             n = (uint32_t)(TOTAL - next);
-        for (uint32_t i = 0; i < n; i++)
-            arena.item[(books.back + i) % PLACES] = next++;
-        if (n && claim_append(&arena.word, &books, n))
-            arena.bad = 4;
-        if ((random >> 10) % 2 && claim_take_back(&arena.word, &books, (random >> 15) % 8, &back))
-            arena.bad = 5;
-        else if ((random >> 10) % 2)
-            for (uint32_t i = 0; i < back; i++)
-                arena.back[arena.item[claim_add(books.back, i) % PLACES]]++;
+        for (; n && random & 1u << 24 && grow(&books, open, next); n--)
+            next++;
+        if (n && !(random & 3u << 25))
+            append(&books, &open, n, next), next += (int)n;
+        if (!(random & 63u << 12))
+            take_back(&books, open, (random >> 15) % 8);
+        if (!room || books.barred)
+            collect(&books, &taken);
     }
     claim_close(&arena.word, &books);
-    if (claim_take_back(&arena.word, &books, CLAIM_LIMIT, &back))
-        arena.bad = 6;
-    for (uint32_t i = 0; i < back; i++)
-        arena.back[arena.item[claim_add(books.back, i) % PLACES]]++;
+    take_back(&books, open, CLAIM_LIMIT);
 }
 
 static void two_threads_never_get_the_same_item(void **state)
@@ -374,6 +517,8 @@ static void two_threads_never_get_the_same_item(void **state)
         claimed += arena.claimed[i];
     }
     assert_true(claimed > 0);
+    if (arena.offers < 1000)
+        fail_msg("only %lu offers were made", arena.offers);
 }
 
 int main(void)
@@ -391,6 +536,8 @@ int main(void)
         cmocka_unit_test(the_short_way_leads_where_the_long_one_does),
         cmocka_unit_test(a_caller_believes_no_other_back),
         cmocka_unit_test(a_caller_believes_no_front_out_of_reach),
+        cmocka_unit_test(an_offer_that_cannot_be_is_not_believed),
+        cmocka_unit_test(a_stale_offer_is_never_appended),
         cmocka_unit_test(two_threads_never_get_the_same_item),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);

@@ -163,7 +163,7 @@ static void post(struct input *in)
         return;
     struct piece piece = {.owner = &owners[owner], .index = next_index[owner], .count = want, .data = payload, .size = size,
                           .source_keeps = 1};
-    if (books_post(&books, &call, &piece, (int)(number(in, 1) & 1)))
+    if (books_post(&books, &call, &piece, (int)(number(in, 1) & 1), 0))
         return;
     memset(state[owner] + next_index[owner], 1, want);
     next_index[owner] += want;
@@ -183,7 +183,7 @@ static void claim(void)
 {
     struct claim now = claim_load(&books.channel.desk->claim);
     struct claim mine = now;
-    claim_next(&books.channel.desk->claim, &mine);
+    claim_next(&books.channel.desk->claim, &(struct claim_offer){0}, &mine);
 }
 
 static void tell(struct input *in)
