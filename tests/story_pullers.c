@@ -1,7 +1,8 @@
-/* A generator is pulled on when the last worker has died and been replaced, though its caller is asleep, or elsewhere, meanwhile: with
- * nothing under way, nothing else would tell it that there is a worker again.
+/* A generator may wait for what its earlier items do, however fast they came: each is at a worker before the next is asked for, and at an
+ * idle one where there is one.
  *
- * The first two items kill their worker, the only one. Whether another thread turns the loop is read from the pool itself. */
+ * It is pulled on when the last worker has died and been replaced, though its caller is asleep, or elsewhere, meanwhile: with nothing under
+ * way, nothing else would tell it that there is a worker again. The first two items kill their worker, the only one. Whether another thread turns the loop is read from the pool itself. */
 #define _GNU_SOURCE
 #include "check.h"
 
@@ -9,6 +10,8 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 
 enum { ITEMS = 5 };
 #define PATIENCE 30.0
@@ -104,12 +107,104 @@ static void an_iterator_driven_by_the_descriptor_goes_on_at_the_replacement(void
     pool_destroy(pool);
 }
 
+/* ---- Waiting for its own items */
+
+static _Atomic size_t *done;        /* items that ran */
+
+static int make_two(void **state)
+{
+    (void)state;
+    done = mmap(NULL, sizeof *done, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pool = pool_create(&(struct pool_options){.workers = 2});
+    return pool && done != MAP_FAILED ? 0 : -1;
+}
+
+static int end_two(void **state)
+{
+    (void)state;
+    pool_destroy(pool);
+    munmap(done, sizeof *done);
+    return 0;
+}
+
+static int count_one(struct pool_task *task)
+{
+    atomic_fetch_add(done, 1);
+    return pool_return(task, task->in, task->in_size);
+}
+
+/* Gives its items in bursts, and waits after each until all of them have run. */
+struct bursts { size_t made, length, bursts, size; int late; };
+
+static int all_ran(void *made)
+{
+    return atomic_load(done) == *(size_t *)made;
+}
+
+static int next_of_burst(void *cursor, struct pool_bytes *item)
+{
+    static const char bytes[100];
+    struct bursts *b = cursor;
+    if (b->made % b->length == 0 && !check_until(all_ran, &b->made, PATIENCE))
+        b->late = 1;
+    *item = (struct pool_bytes){bytes, b->size + (b->size > 1 && b->made % 10 == 9)};
+    return !b->late && b->made++ < b->length * b->bursts;
+}
+
+static void bursts_are_run(size_t length, size_t size, int how)
+{
+    struct bursts b = {.length = length, .bursts = length < 10 ? 50 : 8, .size = size};
+    struct pool_call call = {.window = length};
+    size_t count = 0;
+    atomic_store(done, 0);
+    if (how == 2) {
+        assert_int_equal(pool_map(pool, count_one, pool_generator(next_of_burst, &b), NULL, 0, NULL), POOL_OK);
+    } else {
+        struct pool_iter *iter = (how ? pool_imap : pool_imap_unordered)(pool, count_one, pool_generator(next_of_burst, &b), &call);
+        for (const struct pool_result *r; (r = pool_next(iter)); count++)
+            assert_int_equal(r->status, POOL_OK);
+        pool_iter_free(iter);
+        assert_int_equal(count, length * b.bursts);
+    }
+    if (b.late)
+        fail_msg("%zu items of bursts of %zu had not run when their generator gave up waiting: %zu had", b.made, length, atomic_load(done));
+    assert_int_equal(atomic_load(done), length * b.bursts);
+}
+
+static void a_generator_may_wait_for_what_its_items_do(void **state)
+{
+    (void)state;
+    const size_t lengths[] = {1, 2, 3, 10, 63, 64, 65, 129, 1000};
+    const size_t sizes[] = {0, 1, 8, 90};
+    for (unsigned i = 0; i < 9 * 4 * 3; i++)
+        bursts_are_run(lengths[i % 9], sizes[i / 9 % 4], (int)(i / 36));
+}
+
+/* The first item waits for the second. */
+static int wait_for_the_second(struct pool_task *task)
+{
+    size_t two = 2;
+    if (task->index == 0 && !check_until(all_ran, &(size_t){1}, PATIENCE))
+        return 1;
+    atomic_fetch_add(done, 1);
+    return task->index || all_ran(&two) ? 0 : 2;
+}
+
+static void an_item_goes_to_an_idle_worker_though_another_would_take_it(void **state)
+{
+    (void)state;
+    struct bursts b = {.length = 2, .bursts = 1};
+    assert_int_equal(pool_map(pool, wait_for_the_second, pool_generator(next_of_burst, &b), NULL, 0, NULL), POOL_OK);
+    assert_false(b.late);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_map_that_sleeps_goes_on_at_the_replacement, make),
         cmocka_unit_test_setup(an_iterator_driven_by_the_descriptor_goes_on_at_the_replacement, make),
+        cmocka_unit_test_setup_teardown(a_generator_may_wait_for_what_its_items_do, make_two, end_two),
+        cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_though_another_would_take_it, make_two, end_two),
     };
-
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }
