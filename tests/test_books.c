@@ -977,6 +977,26 @@ static void what_joined_is_taken_back(void **state)
     assert_int_equal(*b->player.item, 'h');
 }
 
+/* It looked at the word before, and at the offer after what was offered went over from the one to the other. */
+static void a_worker_that_missed_the_end_of_an_offer_is_woken(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    struct piece piece;
+    char byte;
+    open_span(b, &call, "a", 0, 9);
+    claim(b);
+    give(b, "", 0);
+    assert_int_equal(claim(b), CLAIM_EMPTY);
+    books_grow(&b->books, &owner_a, 1, "b", 1);
+    books_grow(&b->books, &owner_a, 2, "c", 1);
+    b->books.channel.desk->worker_state = CHANNEL_ASLEEP;
+    assert_int_equal(books_take_back(&b->books, 1, &piece), 0);
+    assert_int_equal(read(b->pipe[0], &byte, 1), 1);
+    assert_int_equal(claim(b), CLAIM_GOT);
+    assert_int_equal(*b->player.item, 'b');
+}
+
 static void a_worker_that_dies_leaves_what_joined_unstarted(void **state)
 {
     struct bench *b = *state;
@@ -2005,6 +2025,7 @@ int main(void)
         on_bench(a_worker_that_ran_dry_is_woken_for_what_joins),
         on_bench(only_the_next_item_of_the_same_kind_joins),
         on_bench(what_joined_is_taken_back),
+        on_bench(a_worker_that_missed_the_end_of_an_offer_is_woken),
         on_bench(a_worker_that_dies_leaves_what_joined_unstarted),
         on_bench(sixteen_calls_are_known_and_the_next_takes_an_idle_number),
         on_bench(a_number_in_use_is_not_given_away),
