@@ -164,7 +164,7 @@ static int take(struct pool_queue *queue, double seconds)
     return item;
 }
 
-/* Until the item is back, or it was damaged on its way, or the process could not put it, or the host could not get it a few times in a row. */
+/* Until the item is back, or was damaged on its way, or the process could not put it, or the host could not get it a few times. */
 static void await(int item, int damaged)
 {
     for (int tries = 0; !atomic_load(&book->arrived[item]) && tries < TRIES;) {
