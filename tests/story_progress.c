@@ -306,7 +306,8 @@ static void terminates_its_map(void)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     pool = pool_create(&(struct pool_options){.workers = 2});
-    WANT(pool && pthread_create(&thread, NULL, terminate_at_sigint, &set) == 0);
+    WANT(pool != NULL);
+    WANT(pthread_create(&thread, NULL, terminate_at_sigint, &set) == 0);
     WANT(pool_map(pool, wait_from_10_on, pool_range(100), NULL, 0, &labelled) == POOL_CANCELLED);
     pthread_join(thread, NULL);
     pool_destroy(pool);
