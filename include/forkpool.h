@@ -425,7 +425,8 @@ POOL_API int pool_process_fd(const struct pool_process *process);
 /* Waits until it has ended, and reaps it: OK, however it ended. PENDING when time ran out; INVALID. Python: join, which returns nothing. */
 POOL_API enum pool_status pool_process_join(struct pool_process *process, double seconds);
 
-/* Send SIGTERM, which it may handle, or SIGKILL. One that has ended is left alone. Neither waits. Python: terminate, kill. */
+/* Send SIGTERM, which it may handle, or SIGKILL. One that has ended is left alone. Neither waits. pool_error() says so where it is not
+ * permitted, as when it has become another user. Python: terminate, kill. */
 POOL_API void pool_process_terminate(struct pool_process *process);
 POOL_API void pool_process_kill(struct pool_process *process);
 

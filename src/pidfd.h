@@ -9,7 +9,7 @@
  * a sandbox forbids it); ESRCH: there is no such process any more; EMFILE, ENFILE, ENOMEM. */
 int pidfd_open_pid(pid_t pid, int *fd);
 
-/* 0, or ESRCH: it has ended. Never hits another process. */
+/* 0; ESRCH: it has ended; EPERM, ENOSYS: not permitted, or not by this call. Never hits another process. */
 int pidfd_kill(int fd, int signal);
 
 /* waitid() on that process alone. 0 or an errno; EINVAL: the system (Linux 5.3) cannot. */

@@ -298,6 +298,7 @@ enum pool_status pool_process_join(struct pool_process *p, double seconds)
 
 static void send_signal(struct pool_process *p, int signal)
 {
+    char words[256];
     int saved = errno;
 
     status_clear();
@@ -305,11 +306,12 @@ static void send_signal(struct pool_process *p, int signal)
         return;
     pthread_mutex_lock(&p->lock);       /* for those without a pidfd: nobody here reaps it meanwhile */
     settle(p);
-    if (!p->ended && p->by_number)
-        kill(p->pid, signal);
-    else if (!p->ended)
-        pidfd_kill(p->fd, signal);
+    int error = p->ended ? ESRCH : p->by_number ? ENOSYS : pidfd_kill(p->fd, signal);
+    if (error && error != ESRCH)        /* a sandbox may forbid the new call and not the old one */
+        error = kill(p->pid, signal) < 0 ? errno : 0;
     pthread_mutex_unlock(&p->lock);
+    if (error && error != ESRCH)
+        status_say(POOL_INVALID, "the signal could not be sent: %s", status_errno(error, words, sizeof words));
     errno = saved;
 }
 

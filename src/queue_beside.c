@@ -78,10 +78,8 @@ int beside_read(int fd, void *data, size_t size)
         ssize_t n = pread(fd, to + at, step_end - at, (off_t)at);
         if (n > 0)
             at += (size_t)n;
-        else if (n == 0)
-            return EIO;
-        else if (errno != EINTR)
-            return errno;
+        else if (n == 0 || errno != EINTR)
+            return EBADMSG;             /* it cannot be put back */
     }
     return 0;
 }

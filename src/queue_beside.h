@@ -8,7 +8,7 @@
 /* Memory with a copy of the item in it. 0 or an errno: ENOMEM, EMFILE, ENOSYS (Linux before 3.17). */
 int beside_make(const void *data, size_t size, int *fd);
 
-/* Copies it out and gives it back as it goes. 0 or an errno. */
+/* Copies it out and gives it back as it goes. 0 or EBADMSG: it is gone. */
 int beside_read(int fd, void *data, size_t size);
 
 /* 0; EAGAIN: there are too many under way; else an errno. Under put.lock. */

@@ -2,14 +2,15 @@
  *
  * stderr is a file, on which a bar is drawn once, at its end, or a terminal, on which it is drawn from the start. */
 #define _GNU_SOURCE
-#include "check.h"
-
-#include <forkpool.h>
+#include "child.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 
 static char text[4096];                 /* what was drawn */
 static int  output, own_stderr;
@@ -208,6 +209,172 @@ static void on_a_terminal_it_is_drawn_from_the_start(void **state)
     close(master);
 }
 
+/* ---- Two at a time, and Ctrl-C: on a terminal that is the host's own */
+
+static int open_master(int *slave)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+
+    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    *slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(*slave >= 0);
+    setenv("TERM", "xterm", 1);
+    setenv("LC_ALL", "C", 1);
+    text[0] = '\0';
+    return master;
+}
+
+static const char *awaited;
+
+static int has_awaited(void *master)
+{
+    has_line(master);
+    return strstr(text, awaited) != NULL;
+}
+
+struct pair { struct pool_iter *first, *second; int master; };
+
+/* Goes on with both; nonzero: both are on the screen, and from the lower one it went back to the upper one. */
+static int are_drawn(void *arg)
+{
+    struct pair *pair = arg;
+
+    assert_non_null(pool_next(pair->first));
+    assert_non_null(pool_next(pair->second));
+    awaited = "\033[1A";
+    return has_awaited(&pair->master) && strstr(text, "second: ");
+}
+
+static void two_at_a_time_take_a_line_each(void **state)
+{
+    static const struct pool_call first = {.progress = "first"}, second = {.progress = "second"};
+    int slave;
+    struct pair pair = {.master = open_master(&slave)};
+
+    (void)state;
+    catch_stderr(slave);
+    pair.first = pool_imap(pool, odd_ones_fail, pool_range(100000), &first);
+    pair.second = pool_imap(pool, odd_ones_fail, pool_range(100000), &second);
+    int drawn = check_until(are_drawn, &pair, 30);
+    while (pool_next(pair.first) && pool_next(pair.second))
+        ;
+    pool_iter_free(pair.first);
+    pool_iter_free(pair.second);
+    awaited = "second: 100%";
+    int ended = check_until(has_awaited, &pair.master, 30);
+    give_back_stderr();
+    assert_true(drawn && ended);
+    assert_non_null(strstr(text, "first: 100%"));
+    assert_true(strstr(text, "first: 100%") < strstr(text, "second: 100%"));
+    assert_true(count("100000/100000") >= 2);
+    assert_int_equal(text[strlen(text) - 1], '\n');
+    close(slave);
+    close(pair.master);
+}
+
+static int wait_from_10_on(struct pool_task *task)
+{
+    while (task->index >= 10)
+        pause();
+    return 0;
+}
+
+/* As a program does that wants to end in order: no handler, but a thread that waits for the signal. */
+static void *terminate_at_sigint(void *set)
+{
+    int signal;
+
+    WANT(sigwait(set, &signal) == 0 && signal == SIGINT);
+    pool_terminate(pool);
+    return NULL;
+}
+
+static int terminal_of_host;
+
+static void lead_the_terminal(void)
+{
+    WANT(setsid() > 0 && ioctl(terminal_of_host, TIOCSCTTY, 0) == 0 && dup2(terminal_of_host, 2) == 2);
+}
+
+static void terminates_its_map(void)
+{
+    sigset_t set;
+    pthread_t thread;
+
+    lead_the_terminal();
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    pool = pool_create(&(struct pool_options){.workers = 2});
+    WANT(pool != NULL);
+    WANT(pthread_create(&thread, NULL, terminate_at_sigint, &set) == 0);
+    WANT(pool_map(pool, wait_from_10_on, pool_range(100), NULL, 0, &labelled) == POOL_CANCELLED);
+    pthread_join(thread, NULL);
+    pool_destroy(pool);
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal)
+{
+    interrupted = signal;
+}
+
+static void leaves_its_loop(void)
+{
+    lead_the_terminal();
+    signal(SIGINT, interrupt);
+    struct pool_progress *bar = pool_progress_start("halving", 100);
+    pool_progress_add(bar, 10, 0);
+    while (!interrupted) {
+        poll(NULL, 0, 20);
+        pool_progress_add(bar, 0, 0);
+    }
+    pool_progress_finish(bar);
+}
+
+/* It does not need to end in order of itself: it is pressed when ten items are seen to be done. */
+static void assert_new_line_after_ctrl_c(void (*act)(void))
+{
+    struct child child;
+    int master = open_master(&terminal_of_host);
+
+    fflush(NULL);
+    child.pid = fork();
+    if (child.pid == 0) {
+        signal(SIGSEGV, SIG_DFL);
+        act();
+        _exit(0);
+    }
+    close(terminal_of_host);
+    awaited = "10/100";
+    int drawn = check_until(has_awaited, &master, PATIENCE);
+    assert_int_equal(write(master, "\003", 1), 1);
+    int over = check_until(has_ended, &child, PATIENCE);
+    if (!over) {
+        kill(child.pid, SIGKILL);
+        waitpid(child.pid, &child.status, 0);
+    }
+    has_line(&master);
+    assert_true(drawn && over);
+    assert_true(WIFEXITED(child.status) && WEXITSTATUS(child.status) == 0);
+    assert_int_equal(text[strlen(text) - 1], '\n');
+    assert_int_equal(count("\n"), 1);
+    close(master);
+}
+
+static void ctrl_c_in_a_call_leaves_the_cursor_on_a_new_line(void **state)
+{
+    (void)state;
+    assert_new_line_after_ctrl_c(terminates_its_map);
+}
+
+static void ctrl_c_in_a_loop_leaves_the_cursor_on_a_new_line(void **state)
+{
+    (void)state;
+    assert_new_line_after_ctrl_c(leaves_its_loop);
+}
+
 #define WITH(setup, function) cmocka_unit_test_setup_teardown(function, setup, destroy)
 
 int main(void)
@@ -221,6 +388,9 @@ int main(void)
         WITH(make, without_a_label_nothing_is_drawn),
         WITH(make, a_refused_call_draws_nothing),
         WITH(make, on_a_terminal_it_is_drawn_from_the_start),
+        WITH(make, two_at_a_time_take_a_line_each),
+        cmocka_unit_test(ctrl_c_in_a_call_leaves_the_cursor_on_a_new_line),
+        cmocka_unit_test(ctrl_c_in_a_loop_leaves_the_cursor_on_a_new_line),
         WITH(make_serial, a_map_tells_what_has_ended),
         WITH(make_serial, an_iterator_tells_what_was_delivered),
     };

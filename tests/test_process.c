@@ -485,6 +485,30 @@ static void bad_input_is_refused_in_words(void **state)
     assert_ends(p, 0);
 }
 
+static void not_permitted_there(void)
+{
+    struct pool_process *p = pool_process_start(wait_for_ever, NULL);
+
+    WANT(p && setresuid(65534, 65534, 0) == 0);
+    pool_process_kill(p);
+    WANT(strstr(pool_error(), "could not be sent") != NULL);
+    WANT(pool_process_alive(p));
+    WANT(setresuid(0, 0, 0) == 0);
+    pool_process_kill(p);
+    WANT(!*pool_error());
+    WANT(pool_process_join(p, PATIENCE) == POOL_OK && pool_process_exitcode(p) == -SIGKILL);
+    pool_process_free(p);
+}
+
+/* It must be root that becomes another user for a while. */
+static void a_signal_that_is_not_permitted_is_told(void **state)
+{
+    (void)state;
+    if (getuid() != 0)
+        skip();
+    in_child(not_permitted_there);
+}
+
 static int note_start(void *arg)
 {
     (void)arg;
@@ -551,6 +575,7 @@ static void one_that_is_gone_already_has_ended(void **state)
         cmocka_unit_test(several_threads_start_their_own), \
         cmocka_unit_test(a_fork_of_the_parent_is_no_parent), \
         cmocka_unit_test(bad_input_is_refused_in_words), \
+        cmocka_unit_test(a_signal_that_is_not_permitted_is_told), \
         cmocka_unit_test(where_it_fails_nothing_was_started), \
         cmocka_unit_test(one_that_is_gone_already_has_ended)
 

@@ -76,22 +76,49 @@ static void items_come_out_whole_and_in_order(void **state)
     pool_queue_free(q);
 }
 
+static void passes(struct pool_queue *q, size_t size, unsigned seed)
+{
+    unsigned char *data = pattern(size, seed);
+
+    assert_put(q, "before", 6);
+    assert_put(q, data, size);
+    assert_got(q, "before", 6);
+    assert_got(q, data, size);
+    free(data);
+}
+
 static void of_any_size(void **state)
 {
-    const size_t capacity = 100000, sizes[] = {0, 1, 7, 8, 9, 4095, 4096, 65536, capacity - 1, capacity, capacity + 1,
-                                               (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 9 << 20, 64 << 20};
+    const size_t sizes[] = {7, 8, 9, 4095, 4096, 65536, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 9 << 20};
 
     (void)state;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        struct pool_queue *q = created(i % 2 ? capacity : 0);
-        unsigned char *data = pattern(sizes[i], (unsigned)i);
-        assert_put(q, "before", 6);
-        assert_put(q, data, sizes[i]);
-        assert_got(q, "before", 6);
-        assert_got(q, data, sizes[i]);
+    for (unsigned i = 0; i < 2; i++) {
+        struct pool_queue *q = created(i ? 100000 : 0);
+        size_t capacity = pool_queue_capacity(q);
+        passes(q, 0, 0);
+        passes(q, 1, 1);
+        for (size_t size = capacity - 1; size <= capacity + 1; size++)
+            passes(q, size, i);
+        for (unsigned k = 0; k < sizeof sizes / sizeof *sizes; k++)
+            passes(q, sizes[k], k);
+        if (i)
+            passes(q, 64 << 20, 64);
         pool_queue_free(q);
-        free(data);
     }
+}
+
+/* More than one write() or read() takes. FORKPOOL_LONG=1, where there is memory for it. */
+static void of_gigabytes(void **state)
+{
+    const size_t size = ((size_t)5 << 29) + 5;
+    long pages = sysconf(_SC_AVPHYS_PAGES);
+
+    (void)state;
+    if (!getenv("FORKPOOL_LONG") || check_under("") || (size_t)pages * (size_t)sysconf(_SC_PAGESIZE) < 4 * size)
+        skip();
+    struct pool_queue *q = created(0);
+    passes(q, size, 1);
+    pool_queue_free(q);
 }
 
 static int keep_going(void *queues)
@@ -646,6 +673,7 @@ int main(void)
         cmocka_unit_test(a_limit_of_this_process_cuts_it_too),          /* first: threads map much */
         cmocka_unit_test(items_come_out_whole_and_in_order),
         cmocka_unit_test(of_any_size),
+        cmocka_unit_test(of_gigabytes),
         cmocka_unit_test(of_any_size_in_any_order),
         cmocka_unit_test(as_much_waits_as_was_asked_for),
         cmocka_unit_test(the_last_one_may_be_larger_than_what_is_left),

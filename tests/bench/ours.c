@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "ours.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -144,12 +145,30 @@ static double generated(void *pool)
     return drained(pool_imap_unordered(pool, echo, pool_generator(next_item, &at), &one_by_one), begin);
 }
 
+/* With a terminal of its own behind descriptor 2; it holds what is drawn in that time. */
+static double with_bar(void *pool)
+{
+    static const struct pool_call barred = {.chunk = 1, .progress = "stream"};
+    static char screen[1 << 16];
+    int master = posix_openpt(O_RDWR | O_NOCTTY), own = dup(STDERR_FILENO);
+    need(master >= 0 && own >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    int terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
+    need(setenv("TERM", "xterm", 1) == 0 && dup2(terminal, STDERR_FILENO) == STDERR_FILENO);
+    double begin = seconds();
+    double rate = drained(pool_imap_unordered(pool, echo, pool_array(small_items, STREAM, 8), &barred), begin);
+    dup2(own, STDERR_FILENO);
+    need(read(master, screen, sizeof screen) > 0);
+    close(own), close(terminal), close(master);
+    return rate;
+}
+
 static void streams(void)
 {
     struct pool *pool = start(2, 0);
     report("forkpool", "stream", measured(unordered, pool, 7), "M/s");
     report("forkpool", "stream-ordered", measured(ordered, pool, 7), "M/s");
     report("forkpool", "stream-generator", measured(generated, pool, 7), "M/s");
+    report("forkpool", "stream-bar", measured(with_bar, pool, 7), "M/s");
     pool_destroy(pool);
 }
 

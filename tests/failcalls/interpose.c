@@ -28,6 +28,9 @@
 #if !defined(SYS_pidfd_open)
 #define SYS_pidfd_open 434
 #endif
+#if !defined(SYS_pidfd_send_signal)
+#define SYS_pidfd_send_signal 424
+#endif
 #if !defined(SYS_close_range)
 #define SYS_close_range 436
 #endif
@@ -37,7 +40,7 @@
 #define REALS(X) \
     X(fork) X(mmap) X(munmap) X(pipe2) X(pipe) X(socketpair) X(sendmsg) X(recvmsg) X(poll) X(ppoll) X(read) X(write) X(fcntl) X(open) \
     X(dup2) X(waitpid) X(waitid) X(setsid) X(setpgid) X(syscall) X(fstat) X(pthread_create) X(pthread_mutex_init) \
-    X(pthread_cond_init) X(sigwaitinfo)
+    X(pthread_cond_init) X(sigwaitinfo) X(pread) X(fallocate)
 
 #define DECLARE(name) static __typeof__(name) *real_##name;
 REALS(DECLARE)
@@ -258,6 +261,23 @@ SYMBOL ssize_t write(int fd, const void *from, size_t size)
     return real_write(fd, from, size);
 }
 
+SYMBOL ssize_t pread(int fd, void *to, size_t size, off_t offset)
+{
+    int error = 0;
+    if (strikes("pread", &error)) {
+        errno = error;
+        if (error != FAILCALLS_SHORT)
+            return -1;
+        size = size ? 1 : 0;
+    }
+    return real_pread(fd, to, size, offset);
+}
+
+SYMBOL int fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    return fails("fallocate") ? -1 : real_fallocate(fd, mode, offset, size);
+}
+
 SYMBOL int fcntl(int fd, int command, ...)
 {
     va_list list;
@@ -320,8 +340,13 @@ SYMBOL long syscall(long number, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(list, long);
     va_end(list);
-    if ((number == SYS_pidfd_open && fails("pidfd_open")) || (number == SYS_close_range && fails("close_range")))
-        return -1;
+    static const struct { long number; const char *name; } by_number[] = {
+        {SYS_pidfd_open, "pidfd_open"}, {SYS_pidfd_send_signal, "pidfd_send_signal"},
+        {SYS_close_range, "close_range"}, {SYS_memfd_create, "memfd_create"},
+    };
+    for (size_t i = 0; i < sizeof by_number / sizeof *by_number; i++)
+        if (number == by_number[i].number && fails(by_number[i].name))
+            return -1;
     return real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 

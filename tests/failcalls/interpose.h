@@ -8,7 +8,7 @@ enum failcalls_side { SIDE_HOST, SIDE_NURSERY, SIDE_WORKER, SIDE_COUNT };
 enum { FAILCALLS_SHORT = -1 };          /* in place of an errno: the call moves one byte only (more than one was asked for) */
 
 struct failcalls_order {
-    const char *kind;                   /* name of the function; "pidfd_open" and "close_range" for syscall() */
+    const char *kind;                   /* name of the function, also of one that is called by syscall() */
     int         side;
     long        first, last;            /* calls of this kind on this side that fail, from 1 */
     int         error;

@@ -6,14 +6,16 @@
  * Each run is a process of its own with the interposer SO loaded and a mark in its environment, which all that it forks inherit: by
  * that the driver finds what was left behind. A run makes a pool of 2 workers and each kind of call, one crash among them, and checks
  * what it was told. The side "later" is another kind of run, of what is beyond the core: the pool is there already, and the host's
- * calls fail from then on, in asynchronous calls, callbacks, time limits, retries, resizing, pool_fd, close and join. With a call
- * failing, nothing may hang, leak, be lost, be run twice or be wrong: whatever did not end well was reported, with words. Without
- * one, all must be well.
+ * calls fail from then on, in asynchronous calls, callbacks, time limits, retries, resizing, pool_fd, close and join. The sides "apart"
+ * (the host's) and "child" are a third kind: processes and queues, see apart.c. With a call
+ * failing, nothing may hang, leak, be lost, be run twice or be wrong: whatever did not end well was reported, with words, and nothing
+ * was printed. Without one, all must be well.
  *
  * Exit status of a run: 0: as it should be, and a call failed; 3: as it should be, no call failed (there are no more such
  * calls); 1: not as it should be, and stdout says what. */
 #define _GNU_SOURCE
 #include "interpose.h"
+#include "subject.h"
 
 #include "forkpool.h"
 
@@ -102,8 +104,7 @@ enum { MAPPED = 100, STREAMED = 40, CRASHING = 6, LISTED = 12, ITEMS = 200 };
 
 static int wrongs;
 
-static void wrong(const char *format, ...) __attribute__((__format__(__printf__, 1, 2)));
-static void wrong(const char *format, ...)
+void wrong(const char *format, ...)
 {
     va_list list;
     va_start(list, format);
@@ -117,9 +118,9 @@ static void wrong(const char *format, ...)
 static atomic_int (*starts)[ITEMS];
 enum { CALL_MAP, CALL_IMAP, CALL_APPLY, CALL_CRASH, CALL_LIST, CALL_AFTER, CALL_JOB, CALL_DETACHED, CALL_RETRIED, CALLS };
 
-static int strict;                      /* no call fails: everything has to go well */
-static int long_mode;                   /* each n; and with a result larger than a lane slot, which takes most of a run's time */
+int strict, long_mode;
 #define LONG "FAILCALLS_LONG"
+#define SHOW "FAILCALLS_SHOW"
 
 /* Sizes of generated items and of listed results: inline, in the lane, and (the last of the list) larger than a lane slot. */
 static const size_t sizes[] = {8, 0, 100, 5000, 20000, 70000, 16384, 16385};
@@ -175,7 +176,7 @@ static int prepare(struct pool_worker *worker)
     return worker->state ? 0 : pool_init_fail(worker, 5, "no memory for its state");
 }
 
-static void check_words(const char *where)
+void check_words(const char *where)
 {
     if (!pool_error()[0])
         wrong("%s failed without a word", where);
@@ -395,7 +396,7 @@ static void do_all(void)
 
 /* ---- What is beyond the core: with the pool already there */
 
-enum { SIDE_LATER = SIDE_COUNT, SIDES };        /* the host's side, in this kind of run */
+enum { SIDE_LATER = SIDE_COUNT, SIDE_APART, SIDE_CHILD, SIDES };        /* the host's side in this kind of run; of the third kind both */
 enum { JOB_ITEMS = 30, RETRIED = 12, FLAKY = 3 };
 
 static int flaky(struct pool_task *task)
@@ -431,7 +432,7 @@ static void free_own(struct pool_job *job, void *arg)
 }
 
 /* A call that was refused, or a descriptor that could not be had. */
-static void check_refusal(const char *where)
+void check_refusal(const char *where)
 {
     if (!errno || strict)
         wrong("%s: refused without errno, or without need: %s", where, pool_error());
@@ -574,25 +575,33 @@ static int run_one(const char *kind, int side, long first, long last, int error)
     run_pid = getpid();
     int fds = count_fds();
     struct failcalls_balance b, before = {0, 0};
-    struct failcalls_order order = {kind, side == SIDE_LATER ? SIDE_HOST : side, first, last, error}, none = {"none", SIDE_HOST, 1, 0, 0};
+    int apart = side == SIDE_APART || side == SIDE_CHILD;
+    int caller = side == SIDE_CHILD ? SIDE_NURSERY : side >= SIDE_COUNT ? SIDE_HOST : side;
+    struct failcalls_order order = {kind, caller, first, last, error}, none = {"none", SIDE_HOST, 1, 0, 0};
     struct pool *pool = NULL;
     if (side == SIDE_LATER) {
         arm.arm(&none);                 /* balances count from here */
         pool = pool_create(&(struct pool_options){.workers = 2, .max_workers = 3, .no_spin = 1, .close_fds = 1});
         balance.balance(&before);
     }
+    if (apart)
+        apart_prepare();
     arm.arm(&order);
-    if (pool)
+    if (apart)
+        apart_run();
+    else if (pool)
         do_later(pool);
     else if (side == SIDE_LATER)
         wrong("create: %s", pool_error());
     else
         do_all();
     pool_destroy(pool);
+    long failed = disarm.disarm();
+    if (apart)
+        apart_end();
     balance.balance(&b);
     b.blocks += before.blocks;
     b.mapped += before.mapped;
-    long failed = disarm.disarm();
     if (count_fds() != fds)
         wrong("%d descriptors before, %d after", fds, count_fds());
     int status;
@@ -606,7 +615,7 @@ static int run_one(const char *kind, int side, long first, long last, int error)
         wrong("%ld blocks of memory are left", b.blocks);
     if (b.mapped > 0)
         wrong("%ld bytes are left mapped", b.mapped);
-    if (getenv("FAILCALLS_SHOW"))
+    if (getenv(SHOW))
         printf("(%ld calls failed; %ld blocks and %ld bytes mapped are left; last words: %s)\n", failed, b.blocks, b.mapped, pool_error());
     return wrongs ? WRONG : failed ? STRUCK : UNTOUCHED;
 }
@@ -614,7 +623,7 @@ static int run_one(const char *kind, int side, long first, long last, int error)
 /* ======== The driver */
 
 static const char *interposer, *self;
-static const char *const side_names[] = {"host", "nursery", "worker", "later"};
+static const char *const side_names[] = {"host", "nursery", "worker", "later", "apart", "child"};
 
 #define E(error) {error, #error}
 static const struct error_name { int error; const char *name; } error_names[] = {
@@ -713,6 +722,8 @@ static int launch(const char *kind, int side, long first, long last, int error)
         marked(mark, end_marked);
     }
     int code = !ended || left || !WIFEXITED(status) ? WRONG : WEXITSTATUS(status);
+    if (have && !getenv(SHOW) && (code == STRUCK || code == UNTOUCHED))
+        code = WRONG;                   /* nobody is told anything but by what is returned */
     if (code != STRUCK && code != UNTOUCHED)
         printf("%s: wait status %#x\n%.*s", name, (unsigned)status, (int)have, text);
     return code == UNTOUCHED ? UNTOUCHED : code == STRUCK ? STRUCK : WRONG;
@@ -729,6 +740,8 @@ static const struct plan {
 #define N (1u << SIDE_NURSERY)
 #define W (1u << SIDE_WORKER)
 #define L (1u << SIDE_LATER)
+#define A (1u << SIDE_APART)
+#define C (1u << SIDE_CHILD)
     {"fork", H | N, 1, {EAGAIN, ENOMEM}},
     {"mmap", H, 1, {ENOMEM}},
     {"munmap", W, 1, {ENOMEM}},
@@ -770,6 +783,25 @@ static const struct plan {
     {"malloc", L, 1, {ENOMEM}},
     {"calloc", L, 1, {ENOMEM}},
     {"realloc", L, 1, {ENOMEM}},
+    {"fork", A, 1, {EAGAIN}},
+    {"mmap", A, 1, {ENOMEM}},
+    {"pipe2", A, 1, {EMFILE}},
+    {"socketpair", A, 1, {EMFILE}},
+    {"fstat", A, 0, {ENOMEM}},
+    {"sendmsg", A | C, 0, {EINTR, ENOBUFS, ENOMEM}},
+    {"recvmsg", A | C, 0, {EINTR, ENOMEM}},
+    {"poll", A | C, 0, {EINTR, ENOMEM}},
+    {"read", A | C, 0, {EINTR}},
+    {"write", A | C, 0, {EINTR, ENOMEM, FAILCALLS_SHORT}},
+    {"pread", A | C, 0, {EINTR, EIO, FAILCALLS_SHORT}},
+    {"fallocate", A | C, 0, {EINTR}},
+    {"memfd_create", A | C, 1, {EMFILE, ENOSYS}},
+    {"waitid", A, 0, {EINTR, EINVAL}},
+    {"malloc", A | C, 1, {ENOMEM}},
+    {"calloc", A | C, 1, {ENOMEM}},
+    {"pidfd_open", A, 1, {ENOSYS, ENOMEM}},
+    {"pidfd_send_signal", A, 1, {EPERM}},
+    {"pthread_mutex_init", A, 1, {ENOMEM}},
 };
 
 static struct tally { atomic_long units, runs, bad; } *tally;       /* shared by the drivers, of which there is one for each CPU */
@@ -830,6 +862,7 @@ static int drive_all(void)
     for (int i = 0; i < 3; i++) {
         tally->bad += launch("none", SIDE_HOST, 1, 0, 0) != UNTOUCHED;
         tally->bad += launch("none", SIDE_LATER, 1, 0, 0) != UNTOUCHED;
+        tally->bad += launch("none", SIDE_APART, 1, 0, 0) != UNTOUCHED;
     }
     printf("%s untouched\n", tally->bad ? "FAIL" : "ok");
     fflush(stdout);
@@ -882,7 +915,7 @@ int main(int count, char **words)
         words++;
     }
     if (count == 7) {
-        setenv("FAILCALLS_SHOW", "1", 1);
+        setenv(SHOW, "1", 1);
         int r = launch(words[2], number_of(side_names, SIDES, words[3]), atol(words[4]), atol(words[5]), error_of(words[6]));
         printf("%s\n", r == WRONG ? "FAIL" : r == STRUCK ? "ok" : "ok, no call failed");
         return r == WRONG;
