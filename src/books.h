@@ -156,8 +156,9 @@ int books_mourn(struct books *books, struct event *event);
 void books_give_up(struct books *books, int slot);
 
 /* The caller wants to hear of this worker, by its word (how: CHANNEL_WATCHING) or by its pipe as well (CHANNEL_ASLEEP): of each finished
- * item where somebody waits for each, else when half of what waits there is done. Nonzero: there is something already. */
-int books_wait(struct books *books, uint32_t how);
+ * item where somebody waits for each, else when half of what waits there is done; or, with nothing
+ * to be given to it meanwhile (patient), when all is, unless the results have to be fetched. Nonzero: there is something already. */
+int books_wait(struct books *books, uint32_t how, int patient);
 
 /* Has it something to tell, or was never asked? */
 int books_rang(const struct books *books);

@@ -43,6 +43,7 @@ struct crew_worker {
     int64_t           ready_at;         /* READY: since when */
     int64_t           left_at;          /* LEAVING: since when */
     int64_t           since;            /* when it began on what it has: for learning an item's cost */
+    int               roused;           /* it was idle then: its waking up counts as work */
     size_t            done;             /* items that ended at it */
     size_t            watched;          /* its place in crew->watched plus one; 0: not in it */
     size_t            hand;             /* its place in crew->hands plus one; 0: not in it */

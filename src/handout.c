@@ -2,9 +2,10 @@
  *
  * Runs in the host, under the pool's lock, in whichever thread brought work or turns the loop. Generators are another matter: pull.c.
  *
- * How much waits at a worker is learned (settle.c): a job's depth, and never more than half of an even share of what is left of it. A
- * worker is served again when it has half of its depth left. Fairness does not depend on any of that: while a worker is idle and nothing is
- * left to be handed out, what has not started elsewhere is taken back for it, half at a time.
+ * How much waits at a worker is learned (settle.c): a job's depth, and never more than half of an even share of what is left of it; but all
+ * of it, evenly, where that is little work or nothing is known yet. A worker is served again when it has half of its depth left. Fairness
+ * does not depend on any of that: while a worker is idle and nothing is left to be handed out, what has not started elsewhere is taken back
+ * for it, half at a time.
  *
  * Jobs that have something to be handed out stand in a queue; whoever got something goes to its end. The walk along it ends where every
  * worker has enough calls waiting: ten thousand of them cost no more than those that fit. */
@@ -17,6 +18,7 @@
 /* ---- Handing out */
 
 enum { POSTS_ENOUGH = 64 };             /* calls at a worker beyond which it gets no more just for being fair */
+enum { LAST_PART = 4 };                 /* of the depth: as much work at each worker is the last round */
 enum { DEALS = 8 };                     /* parts in which a worker gets its share of an ordered window */
 
 void sched_ready(struct sched *s, struct job *j)
@@ -50,14 +52,26 @@ static int wants(const struct job *j, const struct crew_worker *w, size_t deal)
     return books_outstanding(&w->books) + (deal < free ? deal : free) <= j->depth || (!j->outstanding && posts(w) < POSTS_ENOUGH);
 }
 
+/* Should all that is left be handed out evenly? Where it is short work, since each further round costs a wake-up or two, of 50 us each;
+ * and where nothing is known of it yet, if nobody else has work for the workers (whoever comes is made room for: settle.c). Instead of two
+ * items at first and half of an even share each time, that made maps of 10^5 empty items three times as fast, and of 10^4 ten times. */
+static int is_last_round(const struct sched *s, const struct job *j)
+{
+    if (j->kind == JOB_ITER || !source_known(&j->source))
+        return 0;
+    return j->measured ? source_left(&j->source) / s->crew.size < j->depth / LAST_PART : sched_is_alone(s, j);
+}
+
 /* How many more items should wait at a worker that has `has`: never more than half of an even share of what is left, so that the end of
- * a call stays even. An iterator's caller may be elsewhere then: all that is left is handed out. */
+ * a call stays even, until the last round. An iterator's caller may be elsewhere then: all that is left is handed out. */
 static size_t fill_of(const struct sched *s, const struct job *j, size_t has)
 {
-    size_t depth = j->chunk > j->depth ? (j->chunk < DEPTH_MOST ? j->chunk : DEPTH_MOST) : j->depth;
-    size_t workers = s->crew.size, shares = j->kind == JOB_ITER ? workers : 2 * workers;
-    size_t share = source_known(&j->source) ? source_left(&j->source) / shares : 1;
-    depth = depth < share ? depth : share ? share : 1;
+    int last = is_last_round(s, j);
+    size_t depth = j->chunk > j->depth ? j->chunk : j->depth, workers = s->crew.size, left = source_left(&j->source);
+    size_t share = last ? (left + j->outstanding + workers - 1) / workers : j->kind == JOB_ITER ? left / workers : left / (2 * workers);
+    share = share && source_known(&j->source) ? share : 1;
+    depth = last || depth > DEPTH_MOST ? DEPTH_MOST : depth;
+    depth = depth < share ? depth : share;
     return depth > has ? depth - has : !j->outstanding;
 }
 
@@ -80,8 +94,10 @@ void sched_post(struct sched *s, struct job *j, struct crew_worker *w, struct pi
         channel_caller_waits(w->books.channel.desk, CHANNEL_ASLEEP, claim_add(w->books.taken, 1));
     else if (!w->watched)
         channel_caller_waits(w->books.channel.desk, CHANNEL_WATCHING, claim_add(w->books.taken, 1));
-    if (!books_outstanding(&w->books))
+    if (!books_outstanding(&w->books)) {
         w->since = clock_now();
+        w->roused = 1;
+    }
     if (j->timeout)
         sched_judge_by(s, w, clock_now() + j->timeout);
     tell_crowd(s, w);

@@ -38,6 +38,7 @@ struct job {
     size_t                 outstanding;         /* items handed over and not ended */
     size_t                 ended_items, failed_items;   /* so far, for a progress bar */
     size_t                 depth;               /* items that should wait at a worker: learned */
+    int                    measured;            /* it was */
     size_t                 bytes;               /* of items outstanding */
     size_t                 result_size;         /* typical size of a result: learned */
     enum pool_status       cut;                 /* not OK: nothing more is handed over, and it ends with this */

@@ -59,6 +59,7 @@ void sched_fini(struct sched *s)
 
 void sched_add(struct sched *s, struct job *j)
 {
+    sched_make_room(s);
     link_append(&s->jobs, &j->open);
     s->unattended += j->unattended != 0;
     sched_ready(s, j);
@@ -180,7 +181,7 @@ static void rest(struct sched *s, int64_t deadline)
     int news = atomic_load(&s->poked);
     s->asleep = 1;
     for (size_t i = 0; i < s->crew.watched_count; i++)
-        news |= books_wait(&s->crew.watched[i]->books, CHANNEL_ASLEEP);
+        news |= books_wait(&s->crew.watched[i]->books, CHANNEL_ASLEEP, link_is_empty(&s->ready));
     if (!news)
         listen(s, deadline);
     s->asleep = 0;

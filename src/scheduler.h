@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#define DEPTH_MOST 65536                /* items waiting at a worker */
+#define DEPTH_MOST 262144               /* items waiting at a worker */
 
 struct sched {
     pthread_mutex_t lock;
@@ -49,6 +49,12 @@ void sched_fini(struct sched *sched);
 /* So many busy workers and the caller: are there fewer CPUs? */
 static inline int sched_is_crowded(const struct sched *sched, size_t busy) { return busy >= sched->cpus; }
 
+/* Does nobody else have work for the workers? */
+static inline int sched_is_alone(const struct sched *sched, const struct job *job)
+{
+    return sched->jobs.next == &job->open && sched->jobs.before == &job->open;
+}
+
 /* All below with the lock held. */
 
 void sched_add(struct sched *sched, struct job *job);
@@ -86,6 +92,9 @@ int sched_drain(struct sched *sched, struct crew_worker *worker);
 
 /* An item that was handed over and has not ended comes back: to be handed over again, or dropped where its job is cut. */
 void sched_give_back(struct sched *sched, struct piece *piece);
+
+/* A call is about to be added: what waits of the only other one, more than would if it were not alone, comes back. */
+void sched_make_room(struct sched *sched);
 
 /* All that waits at a worker comes back. */
 void sched_recall(struct sched *sched, struct crew_worker *worker);

@@ -7,9 +7,9 @@
  * what has not started, and only then asks for the kill of what runs: with nothing waiting, the worker cannot start anything else, and
  * if it finishes before the kill arrives, its result is drained as ever.
  *
- * The depth of a job is learned from how long its items took: about DEPTH_TIME of work should wait at a worker. It is doubled while
- * workers run dry before the caller is back. Where the caller only waits for the end of all, and nobody else has work for the workers,
- * it is DEPTH_TIME_ALONE: the caller is woken when half of that is done, and takes a CPU from a worker each time. */
+ * The depth of a job is learned from how long its items took: about DEPTH_TIME of work should wait at a worker. Where the caller only
+ * waits for the end of all, and nobody else has work for the workers, it is DEPTH_TIME_ALONE: the caller is woken when half of that is
+ * done, and takes a CPU from a worker each time. When a second call comes, it is made room for. */
 #include "scheduler.h"
 
 #include "clock.h"
@@ -19,20 +19,28 @@
 
 #define DEPTH_TIME 150000               /* nanoseconds of work that should wait at a worker */
 #define DEPTH_TIME_ALONE 2000000
+#define DEPTH_SAMPLE 16                 /* so many times the items that were measured may be sent by that measure */
 #define DEPTH_LEAST 2                   /* items: one runs, one waits, so that a worker need not wait for the caller */
 
 /* ---- Taking */
 
+/* A measure that holds a delay of our own, because the worker ran dry or had to wake up, is too long: what fits by it fits indeed, but no
+ * less depth can be told from it. Only doubling it, with a wake-up for each step, cost a map of 1,000 empty items 0.9 ms, not 0.05. */
 static void learn_depth(const struct sched *s, struct job *j, struct crew_worker *w, size_t count, int64_t now)
 {
     int64_t each = (now - w->since) / (int64_t)count;
-    int64_t time = j->kind == JOB_ITER || s->jobs.next != s->jobs.before ? DEPTH_TIME : DEPTH_TIME_ALONE;
-    size_t fit = each > time / DEPTH_MOST ? (size_t)(time / each) : DEPTH_MOST;
+    int64_t time = j->kind == JOB_ITER || !sched_is_alone(s, j) ? DEPTH_TIME : DEPTH_TIME_ALONE;
+    size_t fit = each > time / DEPTH_MOST ? (size_t)(time / each) : DEPTH_MOST, twice = 2 * j->depth, most = DEPTH_SAMPLE * count;
+    most = most > twice ? most : twice;
+    most = most < DEPTH_MOST ? most : DEPTH_MOST;
     fit = fit < DEPTH_LEAST ? DEPTH_LEAST : fit;
-    if (!books_outstanding(&w->books) || fit > j->depth)
-        j->depth = j->depth * 2 < DEPTH_MOST ? j->depth * 2 : DEPTH_MOST;       /* it ran dry: the measure holds our own delay too */
-    else
+    fit = !books_outstanding(&w->books) && fit < twice ? twice : fit;
+    if (fit > j->depth)
+        j->depth = fit < most ? fit : most;
+    else if (!w->roused)
         j->depth = fit;
+    j->measured = 1;
+    w->roused = 0;
 }
 
 static void settle_ended(struct crew_worker *w, const struct event *e)
@@ -141,7 +149,7 @@ static int take(struct sched *s, struct crew_worker *w)
         crew_succeed(&s->crew, w);
     if (!books_outstanding(&w->books) && w->state == WORKER_READY)
         crew_unwatch(&s->crew, w);
-    else if (books_wait(&w->books, CHANNEL_WATCHING))
+    else if (books_wait(&w->books, CHANNEL_WATCHING, link_is_empty(&s->ready)))
         books_awake(&w->books);
     return done;
 }
@@ -275,6 +283,34 @@ int sched_bury_dead(struct sched *s)
         done = 1;
     }
     return done;
+}
+
+/* ---- Making room */
+
+/* How many of those that wait at a worker are too many. */
+static size_t too_many(struct crew_worker *w, size_t keep)
+{
+    if (w->state != WORKER_READY || w->books.damaged || books_outstanding(&w->books) <= 2 * keep)
+        return 0;
+    size_t waiting = claim_waiting(claim_load(&w->books.channel.desk->claim));
+    return waiting > keep && waiting <= books_outstanding(&w->books) ? waiting - keep : 0;
+}
+
+void sched_make_room(struct sched *s)
+{
+    struct job *j = link_is_empty(&s->jobs) ? NULL : LINK_OWNER(s->jobs.next, struct job, open);
+    struct piece piece;
+    if (!j || !sched_is_alone(s, j) || j->kind == JOB_ITER)
+        return;
+    size_t keep = j->measured ? j->depth / (DEPTH_TIME_ALONE / DEPTH_TIME) : 0;
+    keep = keep > j->chunk ? keep : j->chunk;
+    keep = keep > DEPTH_LEAST ? keep : DEPTH_LEAST;
+    j->depth = j->depth < keep ? j->depth : keep;
+    for (size_t i = 0; i < s->crew.watched_count; i++) {
+        struct crew_worker *w = s->crew.watched[i];
+        for (size_t n; (n = too_many(w, keep)) && !books_take_back(&w->books, n, &piece);)
+            sched_give_back(s, &piece);
+    }
 }
 
 /* ---- Cutting off */

@@ -378,11 +378,13 @@ void books_give_up(struct books *b, int slot)
     wake_stuck_worker(b);
 }
 
-int books_wait(struct books *b, uint32_t how)
+int books_wait(struct books *b, uint32_t how, int patient)
 {
     struct desk *d = b->channel.desk;
     uint32_t open = books_outstanding(b);
-    uint32_t wake_at = claim_add(b->taken, b->eager ? 1 : (open + 1) / 2);
+    struct post *post = books_front(b);
+    int all = patient && post && b->calls[post->call].definition.mode != RESULT_FRAMED;
+    uint32_t wake_at = claim_add(b->taken, b->eager ? 1 : all ? open : (open + 1) / 2);
     channel_caller_waits(d, how, wake_at);
     if (b->damaged)
         return 0;                       /* nothing more is heard of it but its death */

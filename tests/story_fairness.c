@@ -276,6 +276,44 @@ static void a_call_is_not_starved_by_a_stream_beside_it(void **state)
     pool_destroy(pool);
 }
 
+static int counted_behind_the_gate(struct pool_task *task)
+{
+    (void)task;
+    wait_for_gate();
+    atomic_fetch_add(&ledger->received, 1);
+    return 0;
+}
+
+static int how_many_came_first(struct pool_task *task)
+{
+    unsigned count = atomic_load(&ledger->received);
+
+    return pool_return(task, &count, sizeof count);
+}
+
+/* All of a map that nothing is known of may wait at the only worker, but not in front of a call that comes later. */
+static void a_call_does_not_wait_for_all_of_a_map(void **state)
+{
+    struct pool *pool = make_pool(1);
+    struct pool_job *map = pool_map_async(pool, counted_behind_the_gate, pool_range(ITEMS), NULL), *call;
+    const struct pool_result *r;
+
+    (void)state;
+    assert_non_null(map);
+    call = pool_apply_async(pool, how_many_came_first, NULL, 0, NULL);
+    assert_non_null(call);
+    atomic_store(&ledger->open, 1);
+    assert_int_equal(pool_job_wait(call, PATIENCE), POOL_OK);
+    r = pool_results_at(pool_job_results(call), 0);
+    assert_int_equal(r->status, POOL_OK);
+    assert_true(*(const unsigned *)r->data <= 8);
+    assert_int_equal(pool_job_wait(map, PATIENCE), POOL_OK);
+    assert_int_equal(atomic_load(&ledger->received), ITEMS);
+    pool_job_free(call);
+    pool_job_free(map);
+    pool_destroy(pool);
+}
+
 /* ---- A consumer that slows down */
 
 static int has_ticked(void *ticks)
@@ -338,6 +376,7 @@ int main(void)
         STORY(large_results_are_delivered_at_once),
         STORY(results_larger_than_the_lane_are_delivered_at_once),
         STORY(a_call_is_not_starved_by_a_stream_beside_it),
+        STORY(a_call_does_not_wait_for_all_of_a_map),
         STORY(a_consumer_that_slows_down_keeps_the_workers_busy),
     };
 

@@ -1146,7 +1146,7 @@ static void post_dropped(struct bench *b, size_t count, int eager)
 
 static int waits(struct bench *b)
 {
-    return !books_wait(&b->books, CHANNEL_WATCHING);
+    return !books_wait(&b->books, CHANNEL_WATCHING, 0);
 }
 
 static void a_worker_never_asked_is_looked_at(void **state)
@@ -1160,7 +1160,7 @@ static void a_watching_caller_is_woken_by_the_word_alone(void **state)
     struct bench *b = *state;
     post_dropped(b, 4, 1);
     claim_and_wake(b);
-    assert_false(books_wait(&b->books, CHANNEL_WATCHING));
+    assert_false(books_wait(&b->books, CHANNEL_WATCHING, 0));
     assert_false(books_rang(&b->books));
     assert_false(claim_and_wake(b));                /* no ring */
     assert_true(books_rang(&b->books));
@@ -1171,7 +1171,7 @@ static void a_sleeping_caller_is_rung_once(void **state)
     struct bench *b = *state;
     post_dropped(b, 4, 1);
     claim_and_wake(b);
-    assert_false(books_wait(&b->books, CHANNEL_ASLEEP));
+    assert_false(books_wait(&b->books, CHANNEL_ASLEEP, 0));
     assert_true(claim_and_wake(b));
     assert_false(claim_and_wake(b));
 }
@@ -1181,8 +1181,8 @@ static void a_caller_that_watched_before_it_slept_is_rung(void **state)
     struct bench *b = *state;
     post_dropped(b, 4, 1);
     claim_and_wake(b);
-    books_wait(&b->books, CHANNEL_WATCHING);
-    books_wait(&b->books, CHANNEL_ASLEEP);
+    books_wait(&b->books, CHANNEL_WATCHING, 0);
+    books_wait(&b->books, CHANNEL_ASLEEP, 0);
     assert_true(claim_and_wake(b));
 }
 
@@ -1191,7 +1191,7 @@ static void who_woke_by_itself_is_not_woken(void **state)
     struct bench *b = *state;
     post_dropped(b, 4, 1);
     claim_and_wake(b);
-    books_wait(&b->books, CHANNEL_ASLEEP);
+    books_wait(&b->books, CHANNEL_ASLEEP, 0);
     books_awake(&b->books);
     assert_true(books_rang(&b->books));
     assert_false(claim_and_wake(b));
@@ -1236,6 +1236,15 @@ static void a_map_is_woken_when_half_is_done(void **state)
     post_dropped(b, 8, 0);
     assert_true(waits(b));
     woken_after(b, 4);
+}
+
+/* Where nothing could be given to the worker meanwhile. */
+static void a_patient_map_is_woken_when_all_is_done(void **state)
+{
+    struct bench *b = *state;
+    post_dropped(b, 8, 0);
+    assert_false(books_wait(&b->books, CHANNEL_WATCHING, 1));
+    woken_after(b, 8);
 }
 
 static void the_half_of_an_odd_number_is_the_larger_one(void **state)
@@ -1879,7 +1888,7 @@ static void take_whatever_comes(struct bench *b)
             free(e.owned);
             books_give_up(&b->books, e.slot);
         }
-        assert_true(books_wait(&b->books, CHANNEL_WATCHING) <= !b->books.damaged);
+        assert_true(books_wait(&b->books, CHANNEL_WATCHING, 0) <= !b->books.damaged);
         assert_false(books_rang(&b->books));
         if (random_word() % 2)
             b->books.channel.desk->result_stream_tail += random_word() % 100000;
@@ -2040,6 +2049,7 @@ int main(void)
         on_bench(a_waiting_caller_is_woken_by_the_first_end),
         on_bench(one_eager_item_makes_all_of_them_so),
         on_bench(a_map_is_woken_when_half_is_done),
+        on_bench(a_patient_map_is_woken_when_all_is_done),
         on_bench(the_half_of_an_odd_number_is_the_larger_one),
         on_bench(the_half_is_of_what_was_not_taken),
         on_bench(a_worker_with_nothing_to_do_wakes_the_caller),
