@@ -103,8 +103,9 @@ struct pool_task {
  * Python: func of Pool.map; a nonzero return is its exception. */
 typedef int pool_fn(struct pool_task *task);
 
-/* Room for a result of `size` bytes, to be written in place; a second call replaces the first. Aligned as malloc's, not
- * zeroed. NULL: no memory (return a code then). May wait while the caller is behind with taking results. */
+/* Room for a result of `size` bytes, to be written in place; a second call replaces the first. Aligned for any object of that
+ * size (to the largest power of two that divides it, up to malloc's), not zeroed. NULL: no memory (return a code then). May
+ * wait while the caller is behind with taking results. */
 POOL_API void *pool_out(struct pool_task *task, size_t size);
 
 /* Copies a finished result; a second call replaces the first. Returns 0, or a nonzero code if it cannot (no memory; NULL

@@ -79,6 +79,9 @@ void books_reset(struct books *books, int task_pipe);
 
 static inline uint32_t books_outstanding(const struct books *b) { return claim_distance(b->taken, claim_end(&b->claim)); }
 
+/* How many items have not started, by that word of the worker. */
+static inline uint32_t books_waiting(const struct books *b, struct claim now) { return claim_distance(now.front, claim_end(&b->claim)); }
+
 /* ---- Posting: post.c */
 
 /* How many items of this kind could be posted in one piece now. */
@@ -95,10 +98,6 @@ int books_grow(struct books *books, const void *owner, size_t index, const void 
 /* Takes back up to `want` items that have not started, from the end, of one post. 0: *piece is set (its data is good until the next post
  * here; what is owned comes back only with a whole post); -1: none to be had. */
 int books_take_back(struct books *books, size_t want, struct piece *piece);
-
-/* How many items should be taken back to give another worker half of what waits. The last one only where another runs: a worker that
- * is just about to claim it would lose it, and win it back from the next, and so on as long as none of them is quick enough. */
-uint32_t books_movable(const struct books *books);
 
 /* What books_take_back would take from; NULL where nothing is posted. */
 struct piece *books_last(struct books *books);
@@ -156,8 +155,8 @@ int books_mourn(struct books *books, struct event *event);
 void books_give_up(struct books *books, int slot);
 
 /* The caller wants to hear of this worker, by its word (how: CHANNEL_WATCHING) or by its pipe as well (CHANNEL_ASLEEP): of each finished
- * item where somebody waits for each, else when half of what waits there is done; or, with nothing
- * to be given to it meanwhile (patient), when all is, unless the results have to be fetched. Nonzero: there is something already. */
+ * item where somebody waits for each, else when half of what waits there is done; or, with nothing to be given to it meanwhile (patient),
+ * when all is, unless the results have to be fetched. Nonzero: there is something already. */
 int books_wait(struct books *books, uint32_t how, int patient);
 
 /* Has it something to tell, or was never asked? */

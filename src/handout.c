@@ -169,6 +169,14 @@ static struct crew_worker *idle_worker(struct sched *s)
     return NULL;
 }
 
+/* How many a worker should give away: half of what waits. The last one only where another runs: a worker that is just about to claim it
+ * would lose it, and win it back from the next, and so on as long as none of them is quick enough. */
+static uint32_t movable(const struct books *b)
+{
+    struct claim now = claim_load(&b->channel.desk->claim);
+    return (books_waiting(b, now) + now.running) / 2;
+}
+
 static struct crew_worker *most_waiting(struct sched *s)
 {
     struct crew_worker *most = NULL;
@@ -177,7 +185,7 @@ static struct crew_worker *most_waiting(struct sched *s)
         struct crew_worker *w = s->crew.watched[i];
         if (w->state != WORKER_READY || w->books.damaged || books_outstanding(&w->books) < 2)
             continue;               /* and its claim word is left alone: a worker about to finish needs the line */
-        uint32_t n = books_movable(&w->books);
+        uint32_t n = movable(&w->books);
         if (n > waiting && n <= books_outstanding(&w->books)) {
             waiting = n;
             most = w;
@@ -196,7 +204,7 @@ static int even_out(struct sched *s, struct crew_worker *idle)
     struct job *j = last->owner;
     size_t room = books_room(&idle->books, &j->call, last->size), left = crew_left(&s->crew, idle);
     room = room < left ? room : left;
-    size_t half = books_movable(&from->books);
+    size_t half = movable(&from->books);
     if (books_take_back(&from->books, half < room ? half : room, &piece)) {
         if (from->books.damaged)
             crew_condemn(&s->crew, from, POOL_CRASHED, "its channel was written over");

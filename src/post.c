@@ -322,12 +322,6 @@ int books_take_back(struct books *b, size_t want, struct piece *piece)
     return 0;
 }
 
-uint32_t books_movable(const struct books *b)
-{
-    struct claim now = claim_load(&b->channel.desk->claim);
-    return (claim_distance(now.front, claim_end(&b->claim)) + now.running) / 2;
-}
-
 struct piece *books_last(struct books *b)
 {
     return b->post_head == b->post_tail ? NULL : &post_at(b, b->post_tail - 1)->piece;

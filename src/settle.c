@@ -292,7 +292,7 @@ static size_t too_many(struct crew_worker *w, size_t keep)
 {
     if (w->state != WORKER_READY || w->books.damaged || books_outstanding(&w->books) <= 2 * keep)
         return 0;
-    size_t waiting = claim_waiting(claim_load(&w->books.channel.desk->claim));
+    size_t waiting = books_waiting(&w->books, claim_load(&w->books.channel.desk->claim));
     return waiting > keep && waiting <= books_outstanding(&w->books) ? waiting - keep : 0;
 }
 

@@ -862,7 +862,8 @@ static int echo_aligned(struct pool_task *task)
     if ((uintptr_t)task->in % wanted_alignment(task->in_size))
         return pool_fail(task, 1, "an item of %zu bytes at %p", task->in_size, task->in);
     void *out = pool_out(task, task->in_size);
-    if (!out || (uintptr_t)out % 16)
+    size_t wanted = wanted_alignment(task->in_size);
+    if (!out || (uintptr_t)out % (wanted < 16 ? wanted : 16))
         return pool_fail(task, 2, "room for %zu bytes at %p", task->in_size, out);
     if (task->in_size)
         memcpy(out, task->in, task->in_size);
