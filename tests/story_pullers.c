@@ -127,10 +127,12 @@ static int end_two(void **state)
     return 0;
 }
 
+/* Without results: nobody takes them while the generator waits, and when their room is full the worker waits, too. */
 static int count_one(struct pool_task *task)
 {
+    (void)task;
     atomic_fetch_add(done, 1);
-    return pool_return(task, task->in, task->in_size);
+    return 0;
 }
 
 /* Gives its items in bursts, and waits after each until all of them have run. */
@@ -164,10 +166,11 @@ static void bursts_are_run(size_t length, size_t size, int how)
         for (const struct pool_result *r; (r = pool_next(iter)); count++)
             assert_int_equal(r->status, POOL_OK);
         pool_iter_free(iter);
-        assert_int_equal(count, length * b.bursts);
+        assert_true(b.late || count == length * b.bursts);
     }
     if (b.late)
-        fail_msg("%zu items of bursts of %zu had not run when their generator gave up waiting: %zu had", b.made, length, atomic_load(done));
+        fail_msg("%zu items of %zu bytes in bursts of %zu had not run when their generator gave up waiting: %zu had (%d)", b.made, size,
+                 length, atomic_load(done), how);
     assert_int_equal(atomic_load(done), length * b.bursts);
 }
 
