@@ -1,8 +1,9 @@
 /* A generator may wait for what its earlier items do, however fast they came: each is at a worker before the next is asked for, and at an
  * idle one where there is one.
  *
- * It is pulled on when the last worker has died and been replaced, though its caller is asleep, or elsewhere, meanwhile: with nothing under
- * way, nothing else would tell it that there is a worker again. The first two items kill their worker, the only one. Whether another thread turns the loop is read from the pool itself. */
+ * It is pulled on when the last worker has died and been replaced, though its caller is asleep, or elsewhere, meanwhile: with nothing
+ * under way, nothing else would tell it that there is a worker again. The first two items kill their worker, the only one. Whether another
+ * thread turns the loop is read from the pool itself. */
 #define _GNU_SOURCE
 #include "check.h"
 
