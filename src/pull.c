@@ -22,7 +22,7 @@ static int can_take(struct crew_worker *w, const struct job *j)
     return (books_outstanding(&w->books) < j->depth && has_lane(w, j)) || !j->outstanding;
 }
 
-/* An idle one, or the one that got the last item, or any other. */
+/* An idle one; or else the first that takes more, so that the items of a span come one after the other. */
 static struct crew_worker *who_wants(struct sched *s, const struct job *j)
 {
     size_t count = s->crew.hands_count;
@@ -44,12 +44,14 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j)
 static size_t span_most(const struct job *j, size_t size)
 {
     size_t fit = size ? SPAN_BYTES / size : SPAN_ITEMS;
-    return size != j->source.size ? 0 : fit < SPAN_ITEMS ? fit : SPAN_ITEMS;
+    return size != j->source.size || j->timeout ? 0 : fit < SPAN_ITEMS ? fit : SPAN_ITEMS;
 }
-/* It begins or joins what its worker has: with the caller at work, nothing that sched_post tells the worker is to be told again. */
+
+/* Nonzero: it has joined the last span there. All that sched_post does was done for that one, but for a thread that sleeps, which wants to
+ * hear of each item. */
 static int join(struct sched *s, struct job *j, struct crew_worker *w, const struct piece *piece)
 {
-    if (s->asleep || j->timeout || books_grow(&w->books, j, piece->index, piece->data, piece->size))
+    if (s->asleep || books_grow(&w->books, j, piece->index, piece->data, piece->size))
         return 0;
     job_sent(j, 1, piece->size);
     return 1;

@@ -8,7 +8,7 @@
 # With the static library it looks at the calls as well, which headers listed apart from their .c would hide: no object wants a
 # function or variable of an object that stands after it, but for those that are one module in several files, with one header.
 set -u
-modules='handout settle judge scheduler'       # one to a line
+modules='handout pull settle judge scheduler'       # one to a line
 library=
 [ $# = 0 ] || library=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 cd "$(dirname "$0")/../.." || exit 1
