@@ -46,10 +46,9 @@ void fd_close(int *fd)
 {
     int saved = errno;
 
-    if (*fd >= 0)
-        close(*fd);                     /* not retried on EINTR: it is closed by then, and its number may be another thread's */
+    if (*fd >= 0 && close(*fd) < 0)     /* not retried on EINTR: it is closed by then, and its number may be another thread's */
+        errno = saved;                  /* and else not written: after a fork that costs a page */
     *fd = -1;
-    errno = saved;
 }
 
 int fd_lift(int *fd)

@@ -6,14 +6,14 @@
 #define _GNU_SOURCE
 #include "leave.h"
 
-#include <stdio.h>
+#include "buffers.h"
+
 #include <stdlib.h>
 #include <unistd.h>
 
 noreturn void leave(int status)
 {
-    fflush(stdout);
-    fflush(stderr);
+    buffers_flush();
     _exit(status);
 }
 

@@ -27,6 +27,7 @@
 #include <sys/prctl.h>
 #endif
 
+#include "buffers.h"
 #include "cradle.h"
 #include "descendants.h"
 #include "fd.h"
@@ -142,8 +143,7 @@ static int settle(struct nursery_child *child, int hosts_end)
     if (child->setup.settle_in)
         child->setup.settle_in(child->setup.context);
     __fpurge(stdin);                    /* what the host had read or written and not passed on is the host's */
-    __fpurge(stdout);
-    __fpurge(stderr);
+    buffers_drop();
     if (child->setup.close_fds)
         close_inherited(child);
     return fd_null_stdin();

@@ -21,12 +21,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdnoreturn.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "buffers.h"
 #include "fd.h"
 #include "nursery_child.h"
 #include "nursery_wire.h"
@@ -57,8 +57,7 @@ static int fork_twice(struct nursery_child *child, int hosts_end)
     pid_t between;
     int error;
 
-    fflush(stdout);                     /* no others: fflush(NULL) waits for a thread that sits in fgets */
-    fflush(stderr);
+    buffers_flush();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);        /* no handler of the host's runs in a child */
     between = fork_in_between();        /* NOLINT(clang-analyzer-security.insecureAPI.vfork) */

@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <stddef.h>
 
+#define KERNELS_REALTIME 32             /* between this and SIGRTMIN lie those that libc keeps for itself */
+
 static const struct { int signal; const char *name; } names[] = {
     {SIGABRT, "SIGABRT, aborted"},
     {SIGALRM, "SIGALRM, alarm clock"},
@@ -34,11 +36,13 @@ const char *signal_name(int signal)
     return "no usual signal";
 }
 
-/* No call but the one, and that looked up by whoever forked: what a linker looks up in the child it looks up in each child. */
+/* Those which nobody may change are left out, not tried: the failure would be noted in errno, whose page has to be copied then. */
 void signals_default(void)
 {
-    static const struct sigaction action;       /* SIG_DFL and an empty mask are all zero wherever we run */
+    struct sigaction action = {0};              /* SIG_DFL and an empty mask are all zero wherever we run. On the stack, which is there */
+    int first = SIGRTMIN;
 
     for (int signal = 1; signal < NSIG; signal++)
-        sigaction(signal, &action, NULL);       /* some may not be changed, and need not */
+        if (signal != SIGKILL && signal != SIGSTOP && (signal < KERNELS_REALTIME || signal >= first))
+            sigaction(signal, &action, NULL);
 }

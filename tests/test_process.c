@@ -126,6 +126,22 @@ static void until_then_it_is_alive(void **state)
     assert_ends(p, -SIGKILL);
 }
 
+static void several_at_a_time_are_told_apart(void **state)
+{
+    int codes[] = {11, 12, 13};
+    struct pool_process *p[3];
+
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 3; i++)
+            p[i] = started(answer, &codes[i]);
+        assert_ends(p[round], codes[round]);
+        p[round] = started(answer, &codes[round]);
+        for (int i = 0; i < 3; i++)
+            assert_ends(p[i], codes[i]);
+    }
+}
+
 static double now(void)
 {
     struct timespec t;
@@ -446,6 +462,10 @@ static void inherited_there(void)
     WANT(strstr(pool_error(), "fork") != NULL);
     WANT(pool_process_alive(inherited));
     WANT(pool_process_exitcode(inherited) == POOL_ALIVE);
+    int code = 6;
+    struct pool_process *own = pool_process_start(answer, &code);
+    WANT(own && own != inherited && pool_process_join(own, PATIENCE) == POOL_OK && pool_process_exitcode(own) == code);
+    pool_process_free(own);
     pool_process_free(inherited);
 }
 
@@ -560,6 +580,7 @@ static void one_that_is_gone_already_has_ended(void **state)
     cmocka_unit_test(what_it_returns_is_its_exit_code), \
         cmocka_unit_test(a_signal_is_a_negative_code), \
         cmocka_unit_test(until_then_it_is_alive), \
+        cmocka_unit_test(several_at_a_time_are_told_apart), \
         cmocka_unit_test(a_time_limit_is_not_early), \
         cmocka_unit_test(its_descriptor_wakes_a_poll), \
         cmocka_unit_test(a_host_that_reaps_itself_is_told_so), \
