@@ -958,7 +958,7 @@ static void what_joined_is_taken_back(void **state)
     open_span(b, &call, "a", 0, 9);
     claim(b);
     for (size_t i = 1; i < 6; i++)
-        assert_int_equal(books_grow(&b->books, &owner_a, i, "abcdef" + i, 1), 0);
+        assert_int_equal(books_grow(&b->books, &owner_a, i, &"abcdef"[i], 1), 0);
     assert_int_equal(books_waiting(&b->books, claim_load(&b->books.channel.desk->claim)), 5);
     assert_int_equal(books_take_back(&b->books, 3, &piece), 0);
     assert_int_equal(piece.index, 3);
