@@ -12,8 +12,10 @@
  * that left children of its own. It is then looked at before each waitid() by number; a host that reaps by itself could there be given the
  * status of a newer child of the same number.
  *
- * A page fault costs more than a system call, and a forked child has one for each page that it or its parent touches first: both do little,
- * and write nothing that need not be written, be it errno. The pipe is not what costs: a word in shared memory in its stead was no faster. */
+ * A page fault costs more than a system call, and a forked child has one for each page that it or its parent touches first: both do
+ * little, and write nothing that need not be written, be it errno. With buffers.c, signals.c and -fno-plt that took 1.15 ms instead of 1.5,
+ * 14 faults in the child instead of 26. A word in shared memory instead of the pipe was no faster; nor were signals looked at by the
+ * parent meanwhile. */
 #define _GNU_SOURCE
 #include <forkpool.h>
 
