@@ -92,10 +92,11 @@ void nursery_child_stillborn(const struct nursery_child *child, int error)
     greet(child, 0, error, -1);
 }
 
+/* For ps and top: it otherwise looks like the host. `name`: on the stack, since a constant lies on a page that has to be faulted in. */
 static void rename_self(const char *name)
 {
 #if defined(PR_SET_NAME)
-    prctl(PR_SET_NAME, name);           /* for ps and top: it otherwise looks like the host */
+    prctl(PR_SET_NAME, name);
 #else
     (void)name;
 #endif
@@ -132,12 +133,14 @@ static void close_inherited(const struct nursery_child *child)
 /* 0, or an errno: the nursery cannot be used. */
 static int settle(struct nursery_child *child, int hosts_end)
 {
+    const char name[] = "pool-nursery";
+
     setsid();                           /* first: from here no terminal signal reaches us */
 #if defined(PR_SET_CHILD_SUBREAPER)
     prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L);      /* fails before Linux 3.4: what leaves its worker's group escapes there */
 #endif
     reset_signals();
-    rename_self("pool-nursery");
+    rename_self(name);
     child->pid = getpid();
     fd_close(&hosts_end);
     if (child->setup.settle_in)
@@ -155,6 +158,7 @@ static int settle(struct nursery_child *child, int hosts_end)
 static void arrive(void *nursery)
 {
     struct nursery_child *child = nursery;
+    const char name[] = "pool-worker";
 
 #if defined(PR_SET_PDEATHSIG)
     prctl(PR_SET_PDEATHSIG, (long)SIGKILL);     /* should the nursery itself be killed */
@@ -164,7 +168,7 @@ static void arrive(void *nursery)
     fd_close(&child->socket);           /* or the host would not see the nursery's end */
     fd_close(&child->host);
     signal(SIGCHLD, SIG_DFL);
-    rename_self("pool-worker");
+    rename_self(name);
 }
 
 static void live(void *nursery, unsigned slot, uint32_t generation, const int pipes[FD_MAX])

@@ -13,8 +13,9 @@
  * status of a newer child of the same number.
  *
  * A page fault costs more than a system call, and a forked child has one for each page that it or its parent touches first: both do
- * little, and write nothing that need not be written, be it errno. The pipe is not what costs: a word in shared memory in its stead was
- * no faster. */
+ * little, and write nothing that need not be written, be it errno. With buffers.c, signals.c and -fno-plt that took 1.15 ms instead of 1.5,
+ * 14 faults in the child instead of 26. A word in shared memory instead of the pipe was no faster; nor were signals looked at by the
+ * parent meanwhile. */
 #define _GNU_SOURCE
 #include <forkpool.h>
 

@@ -65,7 +65,7 @@ static void settle_in(struct worker *w, const struct worker_plan *plan, unsigned
         _exit(WORKER_DAMAGED);
     channel_lay(&w->channel, plan->desks + slot * plan->desk_size, plan->regions + slot * plan->region_size, plan->slot_size);
     w->left = atomic_load(&w->channel.desk->claim);
-    w->spin.off = plan->no_spin || cpu_affinity() < 2;
+    w->spin.off = plan->no_spin != 0;
     w->max_memory = plan->limits.max_memory;
     w->run.worker = (struct pool_worker){.index = atomic_load(&w->channel.desk->index), .arg = plan->initarg};
     task_prepare(&w->run);
