@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 
-static char text[4096];                 /* what was drawn */
+static char text[1 << 16];                 /* what was drawn */
 static int  output, own_stderr;
 
 static void catch_stderr(int fd)
@@ -253,8 +253,8 @@ static void two_at_a_time_take_a_line_each(void **state)
 
     (void)state;
     catch_stderr(slave);
-    pair.first = pool_imap(pool, odd_ones_fail, pool_range(100000), &first);
-    pair.second = pool_imap(pool, odd_ones_fail, pool_range(100000), &second);
+    pair.first = pool_imap(pool, odd_ones_fail, pool_range(10000), &first);
+    pair.second = pool_imap(pool, odd_ones_fail, pool_range(10000), &second);
     int drawn = check_until(are_drawn, &pair, 30);
     while (pool_next(pair.first) && pool_next(pair.second))
         ;
@@ -266,7 +266,7 @@ static void two_at_a_time_take_a_line_each(void **state)
     assert_true(drawn && ended);
     assert_non_null(strstr(text, "first: 100%"));
     assert_true(strstr(text, "first: 100%") < strstr(text, "second: 100%"));
-    assert_true(count("100000/100000") >= 2);
+    assert_true(count("10000/10000") >= 2);
     assert_int_equal(text[strlen(text) - 1], '\n');
     close(slave);
     close(pair.master);

@@ -400,9 +400,14 @@ struct turmoil {
     pthread_t    thread;
     struct pool *pool;
     _Atomic int  stop;
-    unsigned     times;
+    _Atomic unsigned times;
     enum pool_status status;
 };
+
+static int has_resized(void *turmoil)
+{
+    return ((struct turmoil *)turmoil)->times > 0;
+}
 
 static void *resize_for_ever(void *arg)
 {
@@ -424,13 +429,13 @@ static void begin_turmoil(struct turmoil *t, struct pool *pool)
 {
     *t = (struct turmoil){.pool = pool};
     assert_int_equal(pthread_create(&t->thread, NULL, resize_for_ever, t), 0);
+    assert_true(check_until(has_resized, t, PATIENCE));
 }
 
 static void end_turmoil(struct turmoil *t)
 {
     t->stop = 1;
     assert_int_equal(pthread_join(t->thread, NULL), 0);
-    assert_true(t->times > 0);
     assert_int_equal(t->status, POOL_OK);
 }
 
