@@ -5,6 +5,7 @@
 #include "claim.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -403,8 +404,10 @@ static void *claim_all(void *arg)
             arena.bad = 1;
             break;
         }
-        if (step != CLAIM_GOT)
+        if (step != CLAIM_GOT) {
+            sched_yield();
             continue;
+        }
         uint32_t at = (mine.front - 1) % PLACES, first = arena.first[at];
         offer = (struct claim_offer){&arena.offered[first % PLACES], first, SPAN};
         arena.claimed[arena.item[at]]++;
@@ -493,8 +496,10 @@ static void give_and_take(void)
             append(&books, &open, n, next), next += (int)n;
         if (!(random & 63u << 12))
             take_back(&books, open, (random >> 15) % 8);
-        if (!room || books.barred)
+        if (!room || books.barred) {
+            sched_yield();
             collect(&books, &taken);
+        }
     }
     claim_close(&arena.word, &books);
     take_back(&books, open, CLAIM_LIMIT);
