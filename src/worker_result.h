@@ -37,8 +37,8 @@ struct worker {
     int64_t         measured;           /* when it last looked at its memory */
 
     uint64_t        cursor;             /* in the task ring: behind the frame last read */
-    const struct task_span *span;       /* the current one, in the ring; only its count is read there again, and the rest was */
-    struct worker_span head;            /*   copied before any of its items ran: those may have written over it since */
+    const struct task_span *span;       /* the current one, in the ring; its count and offer alone are read there again, and the rest */
+    struct worker_span head;            /*   was copied before any of its items ran: those may have written over it since */
     uint32_t        span_first;
     struct claim_offer offer;           /* the current span's */
     const unsigned char *items;         /* PLACE_INLINE: of its first item */

@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 
-static char text[1 << 16];                 /* what was drawn */
+static char text[1 << 16];              /* what was drawn */
 static int  output, own_stderr;
 
 static void catch_stderr(int fd)
