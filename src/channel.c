@@ -13,6 +13,7 @@
 #include "channel.h"
 
 #include "copy.h"
+#include "cpu_place.h"
 
 #include <string.h>
 
@@ -23,7 +24,7 @@ static size_t slots_size(size_t slot_size)
 
 size_t channel_region(size_t slot_size)
 {
-    return (size_t)CHANNEL_TASKS + CHANNEL_RESULTS + 2 * (size_t)CHANNEL_STREAM + 2 * slots_size(slot_size);
+    return (size_t)CHANNEL_TASKS + CHANNEL_RESULTS + 2 * (size_t)CHANNEL_STREAM + CHANNEL_LANE_SHIFT + 2 * slots_size(slot_size);
 }
 
 void channel_lay(struct channel *c, void *desk, void *region, size_t slot_size)
@@ -38,6 +39,7 @@ void channel_lay(struct channel *c, void *desk, void *region, size_t slot_size)
     at += CHANNEL_STREAM;
     c->result_stream = at;
     at += CHANNEL_STREAM;
+    at += CHANNEL_LANE_SHIFT;
     c->item_slots = at;
     c->result_slots = at + slots_size(slot_size);
     c->slot_size = slot_size;
@@ -74,6 +76,8 @@ void channel_reset(struct channel *c, uint64_t lane_free)
     atomic_store(&d->lane_free, lane_free);
     atomic_store(&d->caller_state, CHANNEL_AWAKE);
     atomic_store(&d->wake_at, 0);
+    atomic_store(&d->caller_cpu, CPU_UNKNOWN);
+    atomic_store(&d->worker_cpu, CPU_UNKNOWN);
     atomic_store(&d->worker_state, CHANNEL_AWAKE);
     claim_reset(&d->claim);
 }
@@ -81,6 +85,7 @@ void channel_reset(struct channel *c, uint64_t lane_free)
 void channel_caller_waits(struct desk *desk, uint32_t how, uint32_t wake_at)
 {
     atomic_store_explicit(&desk->wake_at, wake_at, memory_order_relaxed);
+    atomic_store_explicit(&desk->caller_cpu, cpu_here(), memory_order_relaxed);
     atomic_store(&desk->caller_state, how);
 }
 

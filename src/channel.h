@@ -21,6 +21,7 @@ enum {
     CHANNEL_INLINE = 16 << 10,      /* larger payloads leave the rings for the lane */
     CHANNEL_PACKED = 4 << 10,       /* results of one known size up to this lie beside their items */
     CHANNEL_LANE_SLOTS = 4,         /* lane slots in each direction */
+    CHANNEL_LANE_SHIFT = 64,        /* so far into a page they begin: else a copy to memory that malloc has mapped is slow, see copy.h */
     CHANNEL_LANE_ALL = (1 << CHANNEL_LANE_SLOTS) - 1
 };
 
@@ -56,8 +57,10 @@ struct desk {
 
     alignas(64) _Atomic uint32_t caller_state;          /* caller: WATCHING or ASLEEP while it waits; whoever wakes it sets AWAKE */
     _Atomic uint32_t wake_at;                           /* caller: finished position from which on it wants to be woken */
+    _Atomic uint32_t caller_cpu;                        /* caller: the CPU on which it last waited; advice, as is the worker's */
 
     alignas(64) _Atomic uint32_t worker_state;          /* worker: ASLEEP or STUCK before it reads its pipe; whoever wakes it sets AWAKE */
+    _Atomic uint32_t worker_cpu;                        /* worker: the CPU on which it last waited */
 };
 
 /* One worker's channel as mapped: the same in caller, nursery and worker. */

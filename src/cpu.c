@@ -12,11 +12,12 @@
  * quota holds for all groups beneath, hence the way up. */
 #define _GNU_SOURCE
 #include "cpu.h"
+
+#include "cpu_place.h"
 #include "status.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -250,54 +251,6 @@ unsigned cpu_count_in(const char *root, unsigned affinity)
     if (file)
         fclose(file);
     return count ? count : 1;
-}
-
-/* ---- The mask ---- */
-
-/* This thread's mask, to be freed with CPU_FREE, or NULL. The kernel's may be larger than cpu_set_t; EINVAL says that it is larger than
- * what was offered. */
-static cpu_set_t *get_mask(size_t *size)
-{
-    for (size_t cpus = CPU_SETSIZE; cpus <= 1u << 22; cpus *= 2) {
-        *size = CPU_ALLOC_SIZE(cpus);
-        cpu_set_t *mask = CPU_ALLOC(cpus);
-        if (!mask)
-            return NULL;
-        if (!sched_getaffinity(0, *size, mask))
-            return mask;
-        CPU_FREE(mask);
-        if (errno != EINVAL)
-            return NULL;
-    }
-    return NULL;
-}
-
-unsigned cpu_affinity(void)
-{
-    size_t size;
-    cpu_set_t *mask = get_mask(&size);
-    int count = mask ? CPU_COUNT_S(size, mask) : 0;
-    if (mask)
-        CPU_FREE(mask);
-    if (count > 0)
-        return (unsigned)count;
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 && online < INT_MAX ? (unsigned)online : 1;
-}
-
-int cpu_pin(unsigned n)
-{
-    size_t size;
-    cpu_set_t *mask = get_mask(&size);
-    if (!mask)
-        return errno;
-    int count = CPU_COUNT_S(size, mask), left = count ? (int)(n % (unsigned)count) : -1;
-    for (size_t cpu = 0; cpu < size * CHAR_BIT; cpu++)
-        if (CPU_ISSET_S(cpu, size, mask) && left-- != 0)
-            CPU_CLR_S(cpu, size, mask);
-    int r = sched_setaffinity(0, size, mask) ? errno : 0;
-    CPU_FREE(mask);
-    return r;
 }
 
 unsigned pool_cpu_count(void)

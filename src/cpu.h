@@ -7,12 +7,6 @@
  * `affinity` is the number of CPUs of the mask. */
 unsigned cpu_count_in(const char *root, unsigned affinity);
 
-/* CPUs of this thread's affinity mask, any number of them, at least 1. */
-unsigned cpu_affinity(void);
-
-/* Pins this thread to the n-th CPU of its mask, modulo their number. 0 or an errno. */
-int cpu_pin(unsigned n);
-
 /* Tells the CPU that this is a spin. */
 static inline void cpu_pause(void)
 {

@@ -9,7 +9,7 @@
 #define _GNU_SOURCE
 #include "crew.h"
 
-#include "cpu.h"
+#include "cpu_place.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -28,6 +28,7 @@
 #endif
 
 #include "buffers.h"
+#include "cpu_place.h"
 #include "cradle.h"
 #include "descendants.h"
 #include "fd.h"
@@ -291,6 +292,7 @@ static void refuse(struct nursery_child *child, int error)
 
 noreturn void nursery_child_run(struct nursery_child *child, int hosts_end)
 {
+    cpu_track();
     int error = settle(child, hosts_end);
 
     if (error) {

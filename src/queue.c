@@ -22,7 +22,7 @@
 #include "queue.h"
 
 #include "clock.h"
-#include "cpu.h"
+#include "cpu_place.h"
 #include "fd.h"
 #include "forks.h"
 #include "status.h"

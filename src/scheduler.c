@@ -12,7 +12,9 @@
  * of those that wait, which takes over. */
 #include "scheduler.h"
 
+#include "cpu_place.h"
 #include "fd.h"
+#include "seat.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -153,14 +155,18 @@ static int spin(struct sched *s)
 {
     struct spin_round round;
     size_t count = s->crew.watched_count;
-    int news = 0, eager = 0;
+    int news = 0, eager = 0, apart = 0;
+    uint32_t here = cpu_here();
     spin_begin(&s->spin, &round);
     if (!count || !spin_on(&s->spin, &round))
         return 0;
     for (size_t i = 0; i < count; i++) {
         s->spun[i] = s->crew.watched[i]->books.channel.desk;
         eager |= s->crew.watched[i]->books.eager != 0;
+        apart |= !seat_holds_worker(s->spun[i], here);
     }
+    if (!apart)
+        return 0;
     if (!eager && sched_is_crowded(s, count))
         return 0;               /* nobody waits for single results: it would only take a CPU from a worker */
     pthread_mutex_unlock(&s->lock);

@@ -6,7 +6,7 @@
 #define _XOPEN_SOURCE 700
 #include "worker_limits.h"
 
-#include "cpu.h"
+#include "cpu_place.h"
 #include "fd.h"
 
 #include <errno.h>

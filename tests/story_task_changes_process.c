@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "ledger.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -69,6 +70,34 @@ static int goes_deaf(struct pool_task *task)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     return good(task);
+}
+
+/* Where libc reads it, and where per-CPU caches of allocators do. */
+static int knows_its_cpu(struct pool_task *task)
+{
+    cpu_set_t all, one;
+
+    if (sched_getaffinity(0, sizeof all, &all))
+        return 1;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &all))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        if (sched_setaffinity(0, sizeof one, &one))
+            return 2;
+        if (sched_getcpu() != (int)cpu)
+            return 3;
+    }
+    if (sched_setaffinity(0, sizeof all, &all))
+        return 4;
+    return good(task);
+}
+
+static void a_task_knows_its_cpu_wherever_it_moves(void **state)
+{
+    (void)state;
+    assert_same_worker_goes_on(knows_its_cpu);
 }
 
 static int pauses(struct pool_task *task)
@@ -328,6 +357,7 @@ int main(void)
         STORY(a_deaf_worker_can_crash),
         STORY(a_deaf_worker_is_cancelled),
         STORY(a_deaf_worker_does_not_outlive_its_pool),
+        STORY(a_task_knows_its_cpu_wherever_it_moves),
         STORY(chdir_stays_in_the_worker),
         STORY(no_descriptors_allowed),
         STORY(no_file_size_allowed),

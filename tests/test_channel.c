@@ -36,9 +36,10 @@ static void the_parts_fill_the_region_without_overlap(void **state)
         {c.tasks.bytes, CHANNEL_TASKS}, {c.results.bytes, CHANNEL_RESULTS},
         {c.item_stream, CHANNEL_STREAM}, {c.result_stream, CHANNEL_STREAM},
         {c.item_slots, SLOT * CHANNEL_LANE_SLOTS}, {c.result_slots, SLOT * CHANNEL_LANE_SLOTS},
+        {c.item_slots - CHANNEL_LANE_SHIFT, CHANNEL_LANE_SHIFT},
     };
     memset(region, 0, size);
-    for (size_t i = 0; i < 6; i++)
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         for (size_t k = 0; k < parts[i].size; k++)
             parts[i].at[k]++;
     for (size_t k = 0; k < size; k++)
@@ -54,8 +55,9 @@ static void every_part_is_aligned_for_items(void **state)
     channel_lay(&c, NULL, (void *)4096, SLOT);
     assert_int_equal((uintptr_t)c.tasks.bytes % 64, 0);
     assert_int_equal((uintptr_t)c.results.bytes % 16, 0);
-    assert_int_equal((uintptr_t)c.item_slots % 64, 0);
-    assert_int_equal((uintptr_t)c.result_slots % 64, 0);
+    assert_int_equal((uintptr_t)c.item_slots % 4096, CHANNEL_LANE_SHIFT);
+    assert_int_equal((uintptr_t)c.result_slots % 4096, CHANNEL_LANE_SHIFT);
+    assert_int_equal(CHANNEL_LANE_SHIFT % 64, 0);
 }
 
 static void a_span_of_items_begins_at_a_cache_line(void **state)

@@ -31,6 +31,27 @@ static void all_bytes_and_no_others_are_copied(void **state)
     free(to);
 }
 
+/* Where the copy begins in its page, as seen from what is copied, decides how it is made. */
+static void begins_that_are_near_each_other_make_no_difference(void **state)
+{
+    (void)state;
+    enum { SIZE = 3 * COPY_PAGE + 1, NEAR = 2 * COPY_TOO_NEAR };
+    unsigned char *from = aligned_alloc(COPY_PAGE, 4 * COPY_PAGE), *to = aligned_alloc(COPY_PAGE, 4 * COPY_PAGE);
+    assert_true(from && to);
+    fill(from, 4 * COPY_PAGE);
+    for (size_t ahead = 0; ahead <= NEAR; ahead++)
+        for (size_t cut = 0; cut < 2 * COPY_BLOCK; cut += COPY_BLOCK - 1) {
+            assert_int_equal(copy_is_too_near(to + ahead, from), ahead > 0 && ahead < COPY_TOO_NEAR);
+            memset(to, 0xee, 4 * COPY_PAGE);
+            copy_bytes(to + ahead, from, SIZE - cut);
+            assert_memory_equal(to + ahead, from, SIZE - cut);
+            for (size_t k = 0; k < EDGE; k++)
+                assert_int_equal(to[ahead + SIZE - cut + k], 0xee);
+        }
+    free(from);
+    free(to);
+}
+
 static void move_by(size_t from_at, size_t to_at)
 {
     unsigned char *memory = malloc(2 * MOST), *expected = malloc(2 * MOST);
@@ -58,6 +79,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_bytes_and_no_others_are_copied),
+        cmocka_unit_test(begins_that_are_near_each_other_make_no_difference),
         cmocka_unit_test(overlaps_are_moved_in_either_direction),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);

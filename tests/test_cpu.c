@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "check.h"
 #include "cpu.h"
+#include "cpu_place.h"
 
 #include <fcntl.h>
 #include <ftw.h>
