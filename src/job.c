@@ -62,16 +62,17 @@ size_t job_may_send(const struct job *j, size_t count, size_t size, size_t worke
         return count;                   /* they were in the window already */
     if (used >= j->window)
         return 0;
-    size_t most = j->window - used;
-    if (!j->window_given) {
-        size_t bytes = j->bytes + atomic_load_explicit(&j->cells.bytes, memory_order_relaxed) + j->outstanding * j->result_size;
-        size_t each = size + j->result_size + 1, fit = bytes < WINDOW_BYTES ? (WINDOW_BYTES - bytes) / each : 0;
-        size_t least = used < workers ? workers - used : 0;
-        if (fit < least)
-            fit = least;
-        most = most < fit ? most : fit;
-    }
-    return most < count ? most : count;
+    size_t most = j->window - used < count ? j->window - used : count;
+    if (j->window_given)
+        return most;
+    size_t bytes = j->bytes + atomic_load_explicit(&j->cells.bytes, memory_order_relaxed) + j->outstanding * j->result_size;
+    size_t each = size + j->result_size + 1, left = bytes < WINDOW_BYTES ? WINDOW_BYTES - bytes : 0;
+    if (most == 1 && each <= left)
+        return 1;                       /* a generator's next one: not worth a division */
+    size_t fit = left / each, least = used < workers ? workers - used : 0;
+    if (fit < least)
+        fit = least;
+    return most < fit ? most : fit;
 }
 
 void job_sent(struct job *j, size_t count, size_t size)
