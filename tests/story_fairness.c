@@ -7,6 +7,8 @@
 #include "clock.h"
 #include "ledger.h"
 
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 
 enum { ITEMS = 5000 };
@@ -166,6 +168,63 @@ static void one_worker_of_four_does_all_the_rest(void **state)
     for (i = 0; i < sizeof chunks / sizeof *chunks; i++)
         map_with_slow(4, 3, chunks[i]);
 }
+
+/* ---- With one CPU, where each worker that has something to do has none for itself */
+
+static cpu_set_t cpus;
+
+static int stay_on_one_cpu(void **state)
+{
+    cpu_set_t one;
+    size_t cpu = 0;
+
+    ledger_clear(state);
+    assert_int_equal(sched_getaffinity(0, sizeof cpus, &cpus), 0);
+    while (!CPU_ISSET(cpu, &cpus))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    return sched_setaffinity(0, sizeof one, &one);
+}
+
+static int spread_again(void **state)
+{
+    (void)state;
+    return sched_setaffinity(0, sizeof cpus, &cpus);
+}
+
+/* The other worker is through before anybody can tell that this one is slow: the caller has to look again by itself. */
+static void few_items(void **state)
+{
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < 50; i++)
+        all_others_come_first(pool_range(6), 6, chunks[i % 4], 0);
+}
+
+/* A worker that was stopped before it began: all that can be moved is. The last one that waits there is its own. */
+static void a_worker_that_does_not_begin(void **state)
+{
+    struct pool *pool = make_pool(2);
+    pid_t stopped = worker_of(pool, 1);
+    struct end ends[8] = {{0}};
+    struct pool_iter *iter;
+    int i;
+
+    (void)state;
+    assert_int_equal(kill(stopped, SIGSTOP), 0);
+    iter = pool_imap_unordered(pool, answer, pool_range(8), NULL);
+    for (i = 0; i < 7; i++)
+        assert_int_equal(collect_one(iter, ends, 8), 1);
+    assert_int_equal(kill(stopped, SIGCONT), 0);
+    collect(iter, ends, 8);
+    for (i = 0; i < 8; i++)
+        assert_good(&ends[i], (size_t)i);
+    pool_destroy(pool);
+}
+
+#define ON_ONE_CPU(function) cmocka_unit_test_setup_teardown(function, stay_on_one_cpu, spread_again)
 
 static void another_call_does_not_wait(void **state)
 {
@@ -371,6 +430,12 @@ int main(void)
         STORY(generated_items),
         STORY(a_map_at_each_chunk),
         STORY(one_worker_of_four_does_all_the_rest),
+        ON_ONE_CPU(few_items),
+        ON_ONE_CPU(first_item_slow),
+        ON_ONE_CPU(large_items),
+        ON_ONE_CPU(a_map_at_each_chunk),
+        ON_ONE_CPU(one_worker_of_four_does_all_the_rest),
+        ON_ONE_CPU(a_worker_that_does_not_begin),
         STORY(another_call_does_not_wait),
         STORY(small_results_are_delivered_at_once),
         STORY(large_results_are_delivered_at_once),
