@@ -198,16 +198,16 @@ static int64_t held_up_at(const struct crew_worker *w, int64_t now)
     return at;
 }
 
-static struct crew_worker *most_waiting(struct sched *s)
+/* now: of those that are held up by then; CLOCK_NEVER: of all. */
+static struct crew_worker *most_waiting(struct sched *s, int64_t now)
 {
     struct crew_worker *most = NULL;
     uint32_t waiting = 0;
-    int64_t now = s->crew.watched_count < s->cpus ? CLOCK_NEVER : clock_now();
     for (size_t i = 0; i < s->crew.watched_count; i++) {
         struct crew_worker *w = s->crew.watched[i];
         if (w->state != WORKER_READY || w->books.damaged || books_outstanding(&w->books) < 2)
             continue;               /* and its claim word is left alone: a worker about to finish needs the line */
-        int64_t at = now == CLOCK_NEVER ? now : held_up_at(w, now);
+        int64_t at = now == CLOCK_NEVER ? 0 : held_up_at(w, now);
         if (at > now) {
             s->even_at = at < s->even_at ? at : s->even_at;
             continue;
@@ -222,9 +222,9 @@ static struct crew_worker *most_waiting(struct sched *s)
 }
 
 /* Moves half of what waits at the worker that has most of it to an idle one. Nonzero: something moved. */
-static int even_out(struct sched *s, struct crew_worker *idle)
+static int even_out(struct sched *s, struct crew_worker *idle, int64_t now)
 {
-    struct crew_worker *from = most_waiting(s);
+    struct crew_worker *from = most_waiting(s, now);
     struct piece piece, *last = from ? books_last(&from->books) : NULL;
     if (!last)
         return 0;
@@ -242,6 +242,26 @@ static int even_out(struct sched *s, struct crew_worker *idle)
     return 1;
 }
 
+/* To all that are idle. Whoever looks seldom, a consumer that is slow itself, say, does not leave it for the next time. */
+static int even_all(struct sched *s)
+{
+    struct crew_worker *idle = s->crew.watched_count ? idle_worker(s) : NULL;
+    int64_t patient = CLOCK_NEVER;
+    int done = 0;
+    s->even_at = CLOCK_NEVER;
+    if (idle && s->crew.watched_count >= s->cpus) {
+        int64_t now = clock_now();
+        if (now - s->evened_at < SLOW_TIME)
+            patient = now;
+        s->evened_at = now;
+    }
+    for (; idle && even_out(s, idle, patient); idle = idle_worker(s))
+        done = 1;
+    if (s->asleep && s->even_at < s->asleep_until)
+        sched_poke(s);
+    return done;
+}
+
 /* Somebody did not pull because there was no worker at all: with nothing under way, nothing else would tell that there is one again. */
 static void tell_pullers(struct sched *s)
 {
@@ -255,7 +275,6 @@ static void tell_pullers(struct sched *s)
 
 int sched_hand_out(struct sched *s)
 {
-    struct crew_worker *idle;
     int done = 0, full = 0;
     if (s->deserted && s->crew.hands_count)
         tell_pullers(s);
@@ -271,10 +290,5 @@ int sched_hand_out(struct sched *s)
             link_append(&s->ready, l);
         }
     }
-    s->even_at = CLOCK_NEVER;
-    while (s->crew.watched_count && (idle = idle_worker(s)) && even_out(s, idle))
-        done = 1;
-    if (s->asleep && s->even_at < s->asleep_until)
-        sched_poke(s);
-    return done;
+    return done | even_all(s);
 }

@@ -35,7 +35,8 @@ struct sched {
     unsigned        rounds;             /* since the nursery was last asked */
     struct desk   **spun;               /* room for one of each worker: those whose words a spinning thread looks at */
     uint64_t        next_common_id;
-    int64_t         even_at;            /* when to see whether what waits at a worker should move to an idle one */
+    int64_t         evened_at;          /* when we last saw whether what waits at a worker should move to an idle one, */
+    int64_t         even_at;            /*   and when to see that again */
     int64_t         judge_at;           /* when to look at how long items run: not later than is needed */
     enum pool_status closed;            /* not OK: no job goes on or is taken; why */
     int             finishing;          /* the crew leaves when the last job has ended */
