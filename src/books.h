@@ -159,6 +159,9 @@ void books_give_up(struct books *books, int slot);
  * when all is, unless the results have to be fetched. Nonzero: there is something already. */
 int books_wait(struct books *books, uint32_t how, int patient);
 
+/* Has it nothing to do, as its own word says now? */
+int books_are_dry(const struct books *books);
+
 /* Has it something to tell, or was never asked? */
 int books_rang(const struct books *books);
 

@@ -13,7 +13,6 @@
 #include "channel.h"
 
 #include "copy.h"
-#include "cpu_place.h"
 
 #include <string.h>
 
@@ -76,8 +75,6 @@ void channel_reset(struct channel *c, uint64_t lane_free)
     atomic_store(&d->lane_free, lane_free);
     atomic_store(&d->caller_state, CHANNEL_AWAKE);
     atomic_store(&d->wake_at, 0);
-    atomic_store(&d->caller_cpu, CPU_UNKNOWN);
-    atomic_store(&d->worker_cpu, CPU_UNKNOWN);
     atomic_store(&d->worker_state, CHANNEL_AWAKE);
     claim_reset(&d->claim);
 }
@@ -85,7 +82,6 @@ void channel_reset(struct channel *c, uint64_t lane_free)
 void channel_caller_waits(struct desk *desk, uint32_t how, uint32_t wake_at)
 {
     atomic_store_explicit(&desk->wake_at, wake_at, memory_order_relaxed);
-    atomic_store_explicit(&desk->caller_cpu, cpu_here(), memory_order_relaxed);
     atomic_store(&desk->caller_state, how);
 }
 

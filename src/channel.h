@@ -57,10 +57,8 @@ struct desk {
 
     alignas(64) _Atomic uint32_t caller_state;          /* caller: WATCHING or ASLEEP while it waits; whoever wakes it sets AWAKE */
     _Atomic uint32_t wake_at;                           /* caller: finished position from which on it wants to be woken */
-    _Atomic uint32_t caller_cpu;                        /* caller: the CPU on which it last waited; advice, as is the worker's */
 
     alignas(64) _Atomic uint32_t worker_state;          /* worker: ASLEEP or STUCK before it reads its pipe; whoever wakes it sets AWAKE */
-    _Atomic uint32_t worker_cpu;                        /* worker: the CPU on which it last waited */
 };
 
 /* One worker's channel as mapped: the same in caller, nursery and worker. */

@@ -1,12 +1,11 @@
-/* Where a thread runs, and where it may.
+/* Where a thread may run, and that it knows where it does.
  *
- * Runs in any process and thread. Keeps no state: masks are changed from outside at any time, and the number of the CPU is out of date when
- * it has been read.
+ * Runs in any process and thread. Keeps no state: masks are changed from outside at any time.
  *
- * That number libc reads in memory of the thread's own, where the kernel keeps it (rseq), and so do allocators with a cache for each CPU,
- * which rely on more than the number. The kernel forgets about it in a vfork, since that child runs on its parent's memory, and
- * children of that child get what is left: nothing is kept any more, and what stood there when the nursery was forked is what all its
- * workers would read for ever. cpu_track makes it good, once, in the nursery; forks inherit it. */
+ * glibc from 2.35 on reads the number of its CPU in memory of the thread's own, where the kernel keeps it (rseq), and so do allocators with
+ * a cache for each CPU, which rely on more than the number. The kernel forgets about it in a vfork, since that child runs on its parent's
+ * memory, and children of that child get what is left: nothing is kept any more, and what stood there when the nursery was forked is what
+ * all its workers would read for ever. cpu_track makes it good, once, in the nursery; forks inherit it. */
 #define _GNU_SOURCE
 #include "cpu_place.h"
 
@@ -67,39 +66,34 @@ int cpu_pin(unsigned n)
     return r;
 }
 
+#ifdef RSEQ_SIG
+/* Not the compiler's own where it can be avoided: for x86 GCC has it from 11 on, and clang from 14. */
+static void *thread_pointer(void)
+{
+#if defined(__x86_64__)
+    void *pointer;
+    __asm__("mov %%fs:0, %0" : "=r"(pointer));
+    return pointer;
+#elif defined(__i386__)
+    void *pointer;
+    __asm__("mov %%gs:0, %0" : "=r"(pointer));
+    return pointer;
+#else
+    return __builtin_thread_pointer();
+#endif
+}
+#endif
+
 void cpu_track(void)
 {
 #ifdef RSEQ_SIG
     enum { SIZE = 32 };                 /* of the first version, with which all later ones begin */
     if (!__rseq_size)
         return;
-    struct rseq *area = (struct rseq *)(void *)((char *)__builtin_thread_pointer() + __rseq_offset);
+    struct rseq *area = (struct rseq *)(void *)((char *)thread_pointer() + __rseq_offset);
     int error = errno;
     if (syscall(SYS_rseq, area, SIZE, 0, RSEQ_SIG) && errno != EBUSY)
         area->cpu_id = (uint32_t)RSEQ_CPU_ID_REGISTRATION_FAILED;       /* then libc asks the kernel each time */
     errno = error;
 #endif
-}
-
-uint32_t cpu_here(void)
-{
-    int cpu = sched_getcpu();
-    return cpu < 0 ? CPU_UNKNOWN : (uint32_t)cpu;
-}
-
-void cpu_leave(void)
-{
-    size_t size;
-    uint32_t here = cpu_here();
-    cpu_set_t *mask = get_mask(&size);
-    if (!mask)
-        return;
-    if (CPU_ISSET_S(here, size, mask) && CPU_COUNT_S(size, mask) > 1) {
-        CPU_CLR_S(here, size, mask);
-        int left = !sched_setaffinity(0, size, mask);
-        CPU_SET_S(here, size, mask);
-        if (left)
-            sched_setaffinity(0, size, mask);
-    }
-    CPU_FREE(mask);
 }

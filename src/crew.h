@@ -75,6 +75,7 @@ struct crew {
     size_t              watched_count;
     struct crew_worker **hands;         /* workers that may be given items */
     size_t              hands_count;
+    size_t              busy_hands;     /* those of them that are watched, too: the others are idle */
     double              init_timeout;
     size_t              max_tasks;      /* SIZE_MAX: no limit */
     unsigned            alive;          /* workers that may have a process, */

@@ -32,6 +32,7 @@ void crew_watch(struct crew *c, struct crew_worker *w)
     if (w->watched)
         return;
     c->watched[c->watched_count++] = w;
+    c->busy_hands += w->hand != 0;
     w->watched = c->watched_count;
 }
 
@@ -40,6 +41,7 @@ void crew_unwatch(struct crew *c, struct crew_worker *w)
     if (!w->watched)
         return;
     struct crew_worker *last = c->watched[--c->watched_count];
+    c->busy_hands -= w->hand != 0;
     c->watched[w->watched - 1] = last;
     last->watched = w->watched;
     w->watched = 0;

@@ -9,8 +9,8 @@
  *
  * Where each CPU has a busy worker already, that is worth something only if one of them is held up: else an idle one would take turns with
  * them, and with 64 or 256 workers of small items nearly every item came to its own wake-up (0.3 to 0.5 M items/s, now 3 to 5). So there a
- * worker is relieved once it has told nothing for SLOW_TIME while it runs an item; one that has not even begun most likely waits for a CPU,
- * and is given UNBEGUN_TIME, since it may be stopped. The loop does not sleep beyond that (even_at).
+ * worker is relieved once nothing has been heard of it for SLOW_TIME while it runs an item; one that has not even begun most likely waits
+ * for a CPU, and is given UNBEGUN_TIME, since it may be stopped. The loop wakes up for that (even_at), by poll's milliseconds.
  *
  * Jobs that have something to be handed out stand in a queue; whoever got something goes to its end. The walk along it ends where every
  * worker has enough calls waiting: ten thousand of them cost no more than those that fit. */
@@ -143,15 +143,12 @@ static int serve(struct sched *s, struct job *j, struct crew_worker *w, size_t d
 static int deal_out(struct sched *s, struct job *j, size_t much, int *full)
 {
     size_t size;
-    int done = 0;
+    int done = 0, may = 1;
     *full = 1;
-    for (size_t i = 0; i < s->crew.hands_count && source_ready(&j->source, &size); i++) {
-        if (!job_may_send(j, 1, size, s->crew.size)) {
-            *full = 0;
-            break;
-        }
+    for (size_t i = 0; i < s->crew.hands_count && source_ready(&j->source, &size) && (may || *full); i++) {
         struct crew_worker *w = hand(s, i);
-        if (wants(j, w, much) && serve(s, j, w, much))
+        may = may && job_may_send(j, 1, size, s->crew.size);
+        if (may && wants(j, w, much) && serve(s, j, w, much))
             done = 1;
         if (posts(w) < POSTS_ENOUGH)
             *full = 0;
@@ -235,6 +232,7 @@ static int even_out(struct sched *s, struct crew_worker *idle, int64_t now)
     if (books_take_back(&from->books, half < room ? half : room, &piece)) {
         if (from->books.damaged)
             crew_condemn(&s->crew, from, POOL_CRASHED, "its channel was written over");
+        s->even_at = clock_now() + SLOW_TIME;   /* it has just begun the last one; another may have some */
         return 0;
     }
     job_unsent(j, piece.count, piece.size);     /* it is sent once more */

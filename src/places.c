@@ -65,6 +65,7 @@ void places_add_hand(struct crew *c, struct crew_worker *w)
     if (w->hand)
         return;
     c->hands[c->hands_count++] = w;
+    c->busy_hands += w->watched != 0;
     w->hand = c->hands_count;
 }
 
@@ -73,6 +74,7 @@ void places_remove_hand(struct crew *c, struct crew_worker *w)
     if (!w->hand)
         return;
     struct crew_worker *last = c->hands[--c->hands_count];
+    c->busy_hands -= w->watched != 0;
     c->hands[w->hand - 1] = last;
     last->hand = w->hand;
     w->hand = 0;

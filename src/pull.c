@@ -33,7 +33,7 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j)
             return w;
         if (!found && can_take(w, j))
             found = w;
-        if (found && s->crew.watched_count >= count)
+        if (found && s->crew.busy_hands >= count)
             break;                      /* nobody is idle */
     }
     s->deserted |= !count;
@@ -43,10 +43,24 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j)
 /* That one still, if it would be found again; asking it alone costs a fifth of looking for one. */
 static struct crew_worker *taker(struct sched *s, const struct job *j, struct crew_worker *last)
 {
-    int nobody_is_idle = s->crew.watched_count >= s->crew.hands_count;
+    int nobody_is_idle = s->crew.busy_hands >= s->crew.hands_count;
     if (last && last->hand && (nobody_is_idle || !books_outstanding(&last->books)) && can_take(last, j))
         return last;
     return who_wants(s, j);
+}
+
+/* Rather one that has nothing left by its own word, though the books have not been told: nobody turns the loop while the generator is
+ * asked, so an item that is put behind a slow one stays there. */
+static struct crew_worker *rather_a_dry_one(struct sched *s, const struct job *j, struct crew_worker *found)
+{
+    if (!found || books_are_dry(&found->books))
+        return found;
+    for (size_t i = 0; i < s->crew.hands_count; i++) {
+        struct crew_worker *w = s->crew.hands[i];
+        if (w != found && can_take(w, j) && books_are_dry(&w->books))
+            return w;
+    }
+    return found;
 }
 
 /* How many items the span that begins with this one should have room for: those like it, if it is like the one before. */
@@ -117,7 +131,7 @@ static int pull_one(struct sched *s, struct job *j, struct crew_worker **w)
     if (j->cut)
         return 0;
     if (r > 0 && (item.data || !item.size))
-        place(s, j, *w = taker(s, j, *w), item);
+        place(s, j, *w = rather_a_dry_one(s, j, taker(s, j, *w)), item);
     else if (r)
         job_source_failed(j, r > 0 ? EINVAL : r);
     else

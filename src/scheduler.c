@@ -14,7 +14,6 @@
 
 #include "cpu_place.h"
 #include "fd.h"
-#include "seat.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -156,18 +155,14 @@ static int spin(struct sched *s)
 {
     struct spin_round round;
     size_t count = s->crew.watched_count;
-    int news = 0, eager = 0, apart = 0;
-    uint32_t here = cpu_here();
+    int news = 0, eager = 0;
     spin_begin(&s->spin, &round);
     if (!count || !spin_on(&s->spin, &round))
         return 0;
     for (size_t i = 0; i < count; i++) {
         s->spun[i] = s->crew.watched[i]->books.channel.desk;
         eager |= s->crew.watched[i]->books.eager != 0;
-        apart |= !seat_holds_worker(s->spun[i], here);
     }
-    if (!apart)
-        return 0;
     if (!eager && sched_is_crowded(s, count))
         return 0;               /* nobody waits for single results: it would only take a CPU from a worker */
     pthread_mutex_unlock(&s->lock);

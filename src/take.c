@@ -378,6 +378,16 @@ void books_give_up(struct books *b, int slot)
     wake_stuck_worker(b);
 }
 
+static int is_dry(const struct books *b, struct claim now)
+{
+    return now.front == now.back && !now.running && (!b->claim.offered || now.front == claim_end(&b->claim));
+}
+
+int books_are_dry(const struct books *b)
+{
+    return is_dry(b, claim_load(&b->channel.desk->claim));
+}
+
 int books_wait(struct books *b, uint32_t how, int patient)
 {
     struct desk *d = b->channel.desk;
@@ -390,8 +400,7 @@ int books_wait(struct books *b, uint32_t how, int patient)
         return 0;                       /* nothing more is heard of it but its death */
     struct claim now = claim_load(&d->claim);
     int unread = b->result_next != b->result_tail;      /* a frame of what was claimed after our look */
-    int dry = now.front == now.back && !now.running && (!b->claim.offered || now.front == claim_end(&b->claim));
-    int reached = dry || claim_distance(wake_at, claim_finished(now)) <= CLAIM_MASK / 2;
+    int reached = is_dry(b, now) || claim_distance(wake_at, claim_finished(now)) <= CLAIM_MASK / 2;
     return (open && reached) || (unread && (now.front != b->claim.seen.front || now.running != b->claim.seen.running)) ||
            atomic_load(&d->result_tail) != b->result_tail ||
            (b->feed.active && b->item_written - atomic_load(&d->item_stream_head) < CHANNEL_STREAM) ||

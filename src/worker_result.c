@@ -52,7 +52,6 @@ static int spin_until(struct worker *w, worker_news *news)
         if (!news(w))
             continue;
         spin_paid(&w->spin);
-        seat_paid(&w->seat);
         return 1;
     }
     return 0;
@@ -63,16 +62,13 @@ static void wait_until(struct worker *w, worker_news *news)
     struct desk *desk = w->channel.desk;
     if (channel_must_wake_caller_now(desk))
         worker_ring(w);
-    int shared = seat_is_shared(desk);
-    if (!atomic_load_explicit(&desk->crowded, memory_order_relaxed) && !shared && spin_until(w, news))
+    if (!atomic_load_explicit(&desk->crowded, memory_order_relaxed) && spin_until(w, news))
         return;
     while (!news(w)) {
         atomic_store(&desk->worker_state, news == worker_news_claim || news == worker_news_closed ? CHANNEL_ASLEEP : CHANNEL_STUCK);
         if (!news(w))
             sleep_once(w);
         atomic_store(&desk->worker_state, CHANNEL_AWAKE);
-        if (!w->spin.off && news == worker_news_claim && seat_woken(&w->seat, desk))
-            spin_paid(&w->spin);
     }
 }
 

@@ -5,7 +5,6 @@
 #include "channel.h"
 #include "fd.h"
 #include "object.h"
-#include "seat.h"
 #include "spin.h"
 #include "task.h"
 
@@ -34,7 +33,6 @@ struct worker {
     int             task_pipe, result_pipe;
     struct fd_identity task_identity, result_identity;
     struct spin     spin;
-    struct seat     seat;
     size_t          max_memory, memory_when_ready;
     int64_t         measured;           /* when it last looked at its memory */
 

@@ -202,6 +202,142 @@ static void an_item_goes_to_an_idle_worker_though_another_would_take_it(void **s
     assert_false(b.late);
 }
 
+/* ---- Behind a slow one */
+
+/* One of the first two items runs until the third has. The generator gives that when the other one is through, and waits for it. */
+static struct { size_t made; int late; } slow;
+
+static int third_ran(void *unused)
+{
+    (void)unused;
+    return atomic_load(done) == 1;
+}
+
+static int wait_for_the_third(struct pool_task *task)
+{
+    if (task->index == *(const size_t *)task->common)
+        return !check_until(third_ran, NULL, 2 * PATIENCE);
+    if (task->index == 2)
+        atomic_store(done, 1);
+    return 0;
+}
+
+static int one_is_through(void *unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < pool->sched.crew.hands_count; i++)
+        if (books_are_dry(&pool->sched.crew.hands[i]->books))
+            return 1;
+    return 0;
+}
+
+static int next_behind(void *unused, struct pool_bytes *item)
+{
+    (void)unused;
+    if (slow.made == 2 && !check_until(one_is_through, NULL, PATIENCE))
+        slow.late = 1;
+    if (slow.made == 3) {
+        slow.late |= !check_until(third_ran, NULL, PATIENCE);
+        return 0;
+    }
+    slow.made++;
+    *item = (struct pool_bytes){"", 1};
+    return 1;
+}
+
+static void none_is_put_behind(size_t which, int how)
+{
+    struct pool_call call = {.common = &which, .common_size = sizeof which};
+    atomic_store(done, 0);
+    slow.made = 0;
+    slow.late = 0;
+    if (how == 2) {
+        assert_int_equal(pool_map(pool, wait_for_the_third, pool_generator(next_behind, NULL), NULL, 0, &call), POOL_OK);
+    } else {
+        struct pool_items items = pool_generator(next_behind, NULL);
+        struct pool_iter *iter = (how ? pool_imap : pool_imap_unordered)(pool, wait_for_the_third, items, &call);
+        for (const struct pool_result *r; (r = pool_next(iter));)
+            assert_int_equal(r->status, POOL_OK);
+        pool_iter_free(iter);
+    }
+    assert_false(slow.late);
+}
+
+/* Though nothing has been taken of the worker that is through, so that the books count it as busy. */
+static void an_item_goes_to_one_that_is_through_and_not_behind_a_slow_one(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2 * 3 * 5; i++)
+        none_is_put_behind((size_t)(i % 2), i / 2 % 3);
+}
+
+/* ---- Beside a birth */
+
+static _Atomic size_t *births;
+
+static int stays_in_its_initializer(struct pool_worker *worker)
+{
+    (void)worker;
+    if (atomic_fetch_add(births, 1) >= 3)
+        check_until(third_ran, NULL, 2 * PATIENCE);
+    return 0;
+}
+
+static int make_three(void **state)
+{
+    (void)state;
+    done = mmap(NULL, 2 * sizeof *done, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    births = done + 1;
+    pool = done == MAP_FAILED ? NULL : pool_create(&(struct pool_options){.workers = 3, .initializer = stays_in_its_initializer});
+    return pool ? 0 : -1;
+}
+
+static int a_fourth_is_born(void *unused)
+{
+    (void)unused;
+    return atomic_load(births) > 3;
+}
+
+static int dies(struct pool_task *task)
+{
+    (void)task;
+    raise(SIGKILL);
+    return 0;
+}
+
+/* The first item runs until the second has; the pool's third worker is being born, and does not count as one that is busy. */
+static int wait_for_the_next(struct pool_task *task)
+{
+    if (task->index == 0)
+        return !check_until(third_ran, NULL, 2 * PATIENCE);
+    atomic_store(done, 1);
+    return 0;
+}
+
+static int next_beside_a_birth(void *unused, struct pool_bytes *item)
+{
+    (void)unused;
+    if (slow.made == 0 && !check_until(a_fourth_is_born, NULL, PATIENCE))
+        slow.late = 1;
+    if (slow.made == 2) {
+        slow.late |= !check_until(third_ran, NULL, PATIENCE);
+        return 0;
+    }
+    slow.made++;
+    *item = (struct pool_bytes){"", 1};
+    return 1;
+}
+
+static void an_item_goes_to_an_idle_worker_beside_a_birth(void **state)
+{
+    (void)state;
+    slow.made = 0;
+    slow.late = 0;
+    assert_int_equal(pool_apply(pool, dies, NULL, 0, NULL, 0, NULL), POOL_CRASHED);
+    assert_int_equal(pool_map(pool, wait_for_the_next, pool_generator(next_beside_a_birth, NULL), NULL, 0, NULL), POOL_OK);
+    assert_false(slow.late);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +345,8 @@ int main(void)
         cmocka_unit_test_setup(an_iterator_driven_by_the_descriptor_goes_on_at_the_replacement, make),
         cmocka_unit_test_setup_teardown(a_generator_may_wait_for_what_its_items_do, make_two, end_two),
         cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_though_another_would_take_it, make_two, end_two),
+        cmocka_unit_test_setup_teardown(an_item_goes_to_one_that_is_through_and_not_behind_a_slow_one, make_two, end_two),
+        cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_beside_a_birth, make_three, end_two),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -893,6 +894,69 @@ static void a_shorter_limit_does_not_wait_for_a_longer_one(void **state)
     pool_destroy(pool);
 }
 
+static struct pool *shared;
+static _Atomic int tid, ended;
+
+static void *wait_without_limit(void *status)
+{
+    atomic_store(&tid, (int)gettid());
+    *(enum pool_status *)status = pool_apply(shared, gate_of_its_own, NULL, 0, NULL, 0, NULL);
+    return NULL;
+}
+
+static void *wait_with_limit(void *status)
+{
+    *(enum pool_status *)status = pool_apply(shared, all_hang, NULL, 0, NULL, 0, &(struct pool_call){.timeout = SHORT});
+    atomic_store(&ended, 1);
+    return NULL;
+}
+
+static int first_one_sleeps(void *unused)
+{
+    char path[64], line[512] = "", *end;
+    FILE *file;
+
+    (void)unused;
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", atomic_load(&tid));
+    file = atomic_load(&ledger->pid[1]) ? fopen(path, "re") : NULL;
+    if (!file)
+        return 0;
+    if (!fgets(line, sizeof line, file))
+        line[0] = '\0';
+    fclose(file);
+    end = strrchr(line, ')');
+    return end && end[2] == 'S';
+}
+
+static int limited_ended(void *unused)
+{
+    (void)unused;
+    return atomic_load(&ended);
+}
+
+/* The thread that turns the loop is asleep, and has no reason of its own to wake up, when another one brings an item with a limit. */
+static void a_limit_is_brought_to_a_thread_that_sleeps(void **state)
+{
+    enum pool_status without = POOL_PENDING, with = POOL_PENDING;
+    pthread_t first, second;
+
+    (void)state;
+    shared = make_pool(2);
+    atomic_store(&tid, 0);
+    atomic_store(&ended, 0);
+    assert_int_equal(pthread_create(&first, NULL, wait_without_limit, &without), 0);
+    assert_true(check_until(first_one_sleeps, NULL, PATIENCE));
+    assert_int_equal(pthread_create(&second, NULL, wait_with_limit, &with), 0);
+    int seen = check_until(limited_ended, NULL, LATE);
+    atomic_store(&ledger->open, 1);
+    assert_int_equal(pthread_join(second, NULL), 0);
+    assert_int_equal(pthread_join(first, NULL), 0);
+    assert_true(seen);
+    assert_int_equal(with, POOL_TIMED_OUT);
+    assert_int_equal(without, POOL_OK);
+    pool_destroy(shared);
+}
+
 static void the_same_function_with_and_without(void **state)
 {
     double seconds = 0.3;
@@ -1541,6 +1605,7 @@ int main(void)
         STORY(the_pool_is_destroyed_meanwhile),
         STORY(each_call_has_its_own),
         STORY(a_shorter_limit_does_not_wait_for_a_longer_one),
+        STORY(a_limit_is_brought_to_a_thread_that_sleeps),
         STORY(the_same_function_with_and_without),
         STORY(tiny_limits),
         STORY(tiny_limits_of_a_map),

@@ -1,107 +1,70 @@
-/* The mask, the CPU a thread is on, and moving to another. Each case works on a forked child's mask, or puts it back. */
+/* The number of its own CPU, after a vfork. The rest of the file: test_cpu.c, and story_task_changes_process.c for workers. */
 #define _GNU_SOURCE
 #include "child.h"
 #include "cpu_place.h"
 
 #include <sched.h>
 
-static cpu_set_t mask(void)
+static void stay_on(size_t cpu)
 {
-    cpu_set_t set;
-    WANT(!sched_getaffinity(0, sizeof set, &set));
-    return set;
-}
-
-static void stay_on(unsigned cpu)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    WANT(!sched_setaffinity(0, sizeof set, &set));
-}
-
-static unsigned lowest_beyond(int last)
-{
-    cpu_set_t set = mask();
-    unsigned cpu = (unsigned)(last + 1);
-    while (!CPU_ISSET(cpu, &set))
-        WANT(++cpu < CPU_SETSIZE);
-    return cpu;
-}
-
-static void stay_on_one(void)
-{
-    unsigned only = lowest_beyond(-1);
-    stay_on(only);
-    WANT(cpu_affinity() == 1);
-    WANT(cpu_here() == only);
-    cpu_leave();                        /* nowhere to go */
-    WANT(cpu_here() == only);
-    WANT(cpu_affinity() == 1);
-    _exit(0);
-}
-
-static void with_a_mask_of_one_cpu_one_stays_there(void **state)
-{
-    (void)state;
-    in_child(stay_on_one);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    WANT(!sched_setaffinity(0, sizeof one, &one));
 }
 
 static void walk(void)
 {
-    cpu_set_t all = mask();
-    for (int round = 0; round < 100; round++) {
-        unsigned cpu = lowest_beyond(-1);
-        if (round % 2)
-            cpu = lowest_beyond((int)cpu);
-        stay_on(cpu);
-        WANT(cpu_here() == cpu);
-        WANT(!sched_setaffinity(0, sizeof all, &all));
-    }
+    cpu_set_t all;
+    WANT(!sched_getaffinity(0, sizeof all, &all));
+    for (int round = 0; round < 10; round++)
+        for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+            if (!CPU_ISSET(cpu, &all))
+                continue;
+            stay_on(cpu);
+            WANT(sched_getcpu() == (int)cpu);
+        }
+}
+
+static void walk_tracked(void)
+{
+    cpu_track();
+    cpu_track();                        /* once more does no harm */
+    walk();
     _exit(0);
 }
 
-static void one_knows_where_one_is(void **state)
+/* As in_child, but for the process in between. */
+static void a_child_of_a_vfork_knows_its_cpu(void **state)
 {
     (void)state;
-    if (cpu_affinity() < 2)
-        skip();
-    in_child(walk);
-}
-
-/* The kernel may bring it back at once: so not where it is counts, but that it has been elsewhere, which only the kernel's own count of
- * moves would tell. What can be held against it: it ends, where it has been put often enough, on another CPU, and with the mask it had. */
-static void leave_often(void)
-{
-    cpu_set_t all = mask(), after;
-    unsigned first = lowest_beyond(-1);
-    int left = 0;
-    for (int round = 0; round < 100; round++) {
-        stay_on(first);
-        WANT(!sched_setaffinity(0, sizeof all, &all));
-        cpu_leave();
-        left += cpu_here() != first;
-        after = mask();
-        WANT(CPU_EQUAL(&all, &after));
+    int status = -1;
+    pid_t between = vfork();            /* NOLINT(clang-analyzer-security.insecureAPI.vfork) */
+    if (between == 0) {
+        static pid_t child;
+        child = fork();                 /* NOLINT(clang-analyzer-unix.Vfork) */
+        if (child == 0)
+            walk_tracked();
+        while (waitpid(child, &status, 0) < 0)  /* NOLINT(clang-analyzer-unix.Vfork) */
+            ;
+        _exit(status != 0);
     }
-    WANT(left > 0);
-    _exit(0);
+    assert_true(between > 0);
+    assert_int_equal(waitpid(between, &status, 0), between);
+    assert_int_equal(status, 0);
 }
 
-static void leaving_leads_elsewhere_and_keeps_the_mask(void **state)
+static void without_one_it_does_no_harm(void **state)
 {
     (void)state;
-    if (cpu_affinity() < 2)
-        skip();
-    in_child(leave_often);
+    in_child(walk_tracked);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(with_a_mask_of_one_cpu_one_stays_there),
-        cmocka_unit_test(one_knows_where_one_is),
-        cmocka_unit_test(leaving_leads_elsewhere_and_keeps_the_mask),
+        cmocka_unit_test(a_child_of_a_vfork_knows_its_cpu),
+        cmocka_unit_test(without_one_it_does_no_harm),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }

@@ -75,6 +75,21 @@ static inline double measured(double (*run)(void *), void *arg, int runs)
     return median(values, runs);
 }
 
+struct turn { const char *figure; double (*run)(void *); void *arg; };
+
+/* What is compared with each other, by turns: where the virtual CPUs lie changes within a second, and that counts for twice. */
+static inline void by_turns(const char *peer, const struct turn *turns, int count, int rounds, const char *unit)
+{
+    double values[10][15];
+    for (int i = 0; i < count; i++)
+        turns[i].run(turns[i].arg);
+    for (int round = 0; round < rounds; round++)
+        for (int i = 0; i < count; i++)
+            values[i][round] = turns[i].run(turns[i].arg);
+    for (int i = 0; i < count; i++)
+        report(peer, turns[i].figure, median(values[i], rounds), unit);
+}
+
 /* A chain of multiplications: costs CPU time and nothing else. */
 static inline void burn(uint64_t loops)
 {

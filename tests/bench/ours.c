@@ -165,22 +165,18 @@ static double with_bar(void *pool)
 static void streams(void)
 {
     struct pool *pool = start(2, 0);
-    report("forkpool", "stream", measured(unordered, pool, 7), "M/s");
-    report("forkpool", "stream-ordered", measured(ordered, pool, 7), "M/s");
-    report("forkpool", "stream-generator", measured(generated, pool, 7), "M/s");
-    report("forkpool", "stream-bar", measured(with_bar, pool, 7), "M/s");
+    by_turns("forkpool", (struct turn[]){{"stream", unordered, pool}, {"stream-ordered", ordered, pool},
+                                         {"stream-generator", generated, pool}, {"stream-bar", with_bar, pool}}, 4, 9, "M/s");
     pool_destroy(pool);
 }
 
 static void many_workers(void)
 {
-    for (unsigned workers = 2; workers <= 256; workers = workers == 2 ? 16 : workers * 4) {
-        char figure[32];
-        struct pool *pool = start(workers, 0);
-        snprintf(figure, sizeof figure, "stream-%uw", workers);
-        report("forkpool", figure, measured(unordered, pool, 5), "M/s");
-        pool_destroy(pool);
-    }
+    struct pool *pools[] = {start(2, 0), start(16, 0), start(64, 0), start(256, 0)};
+    by_turns("forkpool", (struct turn[]){{"stream-2w", unordered, pools[0]}, {"stream-16w", unordered, pools[1]},
+                                         {"stream-64w", unordered, pools[2]}, {"stream-256w", unordered, pools[3]}}, 4, 9, "M/s");
+    for (int i = 0; i < 4; i++)
+        pool_destroy(pools[i]);
 }
 
 /* ---- W4 -------------------------------------------------------------------------------------------------------- */

@@ -90,58 +90,82 @@ static void replacements(void)
 
 /* ---- W9 -------------------------------------------------------------------------------------------------------- */
 
-struct growth { size_t count; int iterated; };
+enum { SIZES = 6 };
+static const char *const map_figures[SIZES] = {"grow-map-1e3", "grow-map-1e4", "grow-map-1e5", "grow-map-1e6", "grow-map-1e7",
+                                               "grow-map-1e8"};
+static const char *const imap_figures[SIZES] = {"grow-imap-1e3", "grow-imap-1e4", "grow-imap-1e5", "grow-imap-1e6", "grow-imap-1e7",
+                                                "grow-imap-1e8"};
 
-static double grown(struct pool *pool, const struct growth *g)
+struct growth { struct pool *pool; size_t count; int iterated; };
+
+static void grow(const struct growth *g)
 {
     size_t ended = 0;
-    double begin = seconds();
     if (!g->iterated) {
-        need(pool_map(pool, nothing, pool_range(g->count), NULL, 0, NULL) == POOL_OK);
-        return seconds() - begin;
+        need(pool_map(g->pool, nothing, pool_range(g->count), NULL, 0, NULL) == POOL_OK);
+        return;
     }
-    struct pool_iter *it = pool_imap(pool, nothing, pool_range(g->count), NULL);
+    struct pool_iter *it = pool_imap(g->pool, nothing, pool_range(g->count), NULL);
     while (pool_next(it))
         ended++;
     need(pool_iter_status(it) == POOL_OK && ended == g->count);
     pool_iter_free(it);
-    return seconds() - begin;
 }
 
-static void grow(const void *arg)
+/* Nanoseconds per item; of 10^5 items at least, or the clock counts. */
+static double grown(void *arg)
 {
     const struct growth *g = arg;
-    struct pool *pool = start(2, 0);
-    char figure[48];
-    double spent[15], whole = 0;
-    int runs = 0;
-    if (g->count <= 10000000)
-        grown(pool, g);
-    do
-        whole += spent[runs++] = grown(pool, g);
-    while (whole < 0.2 && runs < 15);
-    snprintf(figure, sizeof figure, "grow-%s-1e%d", g->iterated ? "imap" : "map", snprintf(NULL, 0, "%zu", g->count) - 1);
-    report("forkpool", figure, median(spent, runs) * 1e9 / (double)g->count, "ns");
-    pool_destroy(pool);
+    size_t times = g->count < 100000 ? 100000 / g->count : 1;
+    double begin = seconds();
+    for (size_t i = 0; i < times; i++)
+        grow(g);
+    return (seconds() - begin) * 1e9 / (double)(times * g->count);
+}
 
+static void peak(const void *arg)
+{
+    struct growth g = *(const struct growth *)arg;
+    char figure[48];
     struct rusage usage;
+    g.pool = start(2, 0);
+    grow(&g);
+    pool_destroy(g.pool);
     getrusage(RUSAGE_SELF, &usage);
-    snprintf(figure, sizeof figure, "peak-%s-1e%d", g->iterated ? "imap" : "map", snprintf(NULL, 0, "%zu", g->count) - 1);
+    snprintf(figure, sizeof figure, "peak-%s-1e%d", g.iterated ? "imap" : "map", snprintf(NULL, 0, "%zu", g.count) - 1);
     report("forkpool", figure, (double)usage.ru_maxrss / 1024, "MiB");
 }
 
-/* Those of 10^8 are a workload of their own: once is enough. */
+/* Those of 10^8 are a workload of their own: once is enough, after a run of 10^7. */
 static void growth(void)
 {
-    for (size_t count = 1000; count <= 10000000; count *= 10)
-        for (int iterated = 0; iterated < 2; iterated++)
-            apart(grow, &(struct growth){count, iterated});
+    struct pool *pool = start(2, 0);
+    struct growth sizes[10];
+    struct turn turns[10];
+    int n = 0;
+    for (int iterated = 0; iterated < 2; iterated++) {
+        size_t count = 1000;
+        for (int i = 0; i < SIZES - 1; i++, n++, count *= 10) {
+            sizes[n] = (struct growth){pool, count, iterated};
+            turns[n] = (struct turn){(iterated ? imap_figures : map_figures)[i], grown, &sizes[n]};
+        }
+    }
+    by_turns("forkpool", turns, n, is_quick() ? 3 : 7, "ns");
+    pool_destroy(pool);
+    for (int i = 0; i < n; i++)
+        apart(peak, &sizes[i]);
 }
 
 static void growth_long(void)
 {
-    for (int iterated = 0; iterated < 2; iterated++)
-        apart(grow, &(struct growth){100000000, iterated});
+    for (int iterated = 0; iterated < 2; iterated++) {
+        struct growth g = {start(2, 0), 10000000, iterated};
+        grow(&g);
+        g.count = 100000000;
+        report("forkpool", (iterated ? imap_figures : map_figures)[SIZES - 1], grown(&g), "ns");
+        pool_destroy(g.pool);
+        apart(peak, &g);
+    }
 }
 
 /* ---- W10 ------------------------------------------------------------------------------------------------------- */
