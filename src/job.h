@@ -39,6 +39,8 @@ struct job {
     size_t                 ended_items, failed_items;   /* so far, for a progress bar */
     size_t                 depth;               /* items that should wait at a worker: learned */
     int                    measured;            /* it was */
+    unsigned               pulls, leisure;      /* of its generator: items asked for; so many still to be placed with care (pull.c), */
+    int64_t                pulls_since;         /*   and when we last looked how long it takes */
     size_t                 bytes;               /* of items outstanding */
     size_t                 result_size;         /* typical size of a result: learned */
     enum pool_status       cut;                 /* not OK: nothing more is handed over, and it ends with this */

@@ -6,9 +6,14 @@
  * what no worker can take at once waits in the source (source.c). */
 #include "scheduler.h"
 
+#include "clock.h"
+
 #include <errno.h>
 
 enum { SPAN_ITEMS = 64, SPAN_BYTES = 4 << 10 };         /* a span may grow as long as it is below both */
+enum { PULLS = 16, LEISURE = 64 };                      /* items between two looks at the clock; and after a generator was found slow */
+
+#define PULLS_TIME 80000                                /* nanoseconds for PULLS items, our own part included */
 
 /* Will the next item most likely find a lane slot there, if it needs one? One that was pulled and does not is copied to the heap first, and
  * to a slot later: that, and the new pages of the heap, took two thirds of the time for items of 4 MiB. */
@@ -49,11 +54,24 @@ static struct crew_worker *taker(struct sched *s, const struct job *j, struct cr
     return who_wants(s, j);
 }
 
-/* Rather one that has nothing left by its own word, though the books have not been told: nobody turns the loop while the generator is
- * asked, so an item that is put behind a slow one stays there. */
-static struct crew_worker *rather_a_dry_one(struct sched *s, const struct job *j, struct crew_worker *found)
+/* Does the generator take its time, or is it not known yet? Asked for each of its items, and answered by some. */
+static int is_leisurely(struct job *j)
 {
-    if (!found || books_are_dry(&found->books))
+    if (j->pulls++ % PULLS == 0) {
+        int64_t now = clock_now();
+        if (now - j->pulls_since > PULLS_TIME)
+            j->leisure = LEISURE;
+        j->pulls_since = now;
+    }
+    return j->leisure && j->leisure--;
+}
+
+/* Rather one that has nothing left by its own word, though the books have not been told: nobody turns the loop while the generator is
+ * asked, so an item that is put behind a slow one stays there. To ask for that word takes its line from the worker, a fifth of the time
+ * of a small item; so it is asked where the next item may be long in coming. */
+static struct crew_worker *rather_a_dry_one(struct sched *s, struct job *j, struct crew_worker *found)
+{
+    if (!found || !is_leisurely(j) || books_are_dry(&found->books))
         return found;
     for (size_t i = 0; i < s->crew.hands_count; i++) {
         struct crew_worker *w = s->crew.hands[i];

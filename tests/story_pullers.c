@@ -204,8 +204,9 @@ static void an_item_goes_to_an_idle_worker_though_another_would_take_it(void **s
 
 /* ---- Behind a slow one */
 
-/* One of the first two items runs until the third has. The generator gives that when the other one is through, and waits for it. */
-static struct { size_t made; int late; } slow;
+/* One of two items runs until the third has. The generator gives that when the other one is through, and waits for it. Some come before,
+ * each when a worker is through. */
+static struct { size_t made, before; int late; } slow;
 
 static int third_ran(void *unused)
 {
@@ -217,7 +218,7 @@ static int wait_for_the_third(struct pool_task *task)
 {
     if (task->index == *(const size_t *)task->common)
         return !check_until(third_ran, NULL, 2 * PATIENCE);
-    if (task->index == 2)
+    if (task->index == slow.before + 2)
         atomic_store(done, 1);
     return 0;
 }
@@ -234,9 +235,9 @@ static int one_is_through(void *unused)
 static int next_behind(void *unused, struct pool_bytes *item)
 {
     (void)unused;
-    if (slow.made == 2 && !check_until(one_is_through, NULL, PATIENCE))
+    if ((slow.made < slow.before || slow.made == slow.before + 2) && !check_until(one_is_through, NULL, PATIENCE))
         slow.late = 1;
-    if (slow.made == 3) {
+    if (slow.made == slow.before + 3) {
         slow.late |= !check_until(third_ran, NULL, PATIENCE);
         return 0;
     }
@@ -245,9 +246,10 @@ static int next_behind(void *unused, struct pool_bytes *item)
     return 1;
 }
 
-static void none_is_put_behind(size_t which, int how)
+static void none_is_put_behind(size_t before, size_t which, int how)
 {
-    struct pool_call call = {.common = &which, .common_size = sizeof which};
+    size_t index = before + which;
+    struct pool_call call = {.common = &index, .common_size = sizeof index};
     atomic_store(done, 0);
     slow.made = 0;
     slow.late = 0;
@@ -268,7 +270,27 @@ static void an_item_goes_to_one_that_is_through_and_not_behind_a_slow_one(void *
 {
     (void)state;
     for (int i = 0; i < 2 * 3 * 5; i++)
-        none_is_put_behind((size_t)(i % 2), i / 2 % 3);
+        none_is_put_behind(0, (size_t)(i % 2), i / 2 % 3);
+}
+
+/* How long the generator takes is seen again and again. */
+static int make_two_after_many(void **state)
+{
+    slow.before = 200;                  /* known before the fork: the workers read it */
+    return make_two(state);
+}
+
+static int end_two_after_many(void **state)
+{
+    slow.before = 0;
+    return end_two(state);
+}
+
+static void it_does_after_many_others(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2 * 3; i++)
+        none_is_put_behind(slow.before, (size_t)(i % 2), i / 2 % 3);
 }
 
 /* ---- Beside a birth */
@@ -346,6 +368,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_generator_may_wait_for_what_its_items_do, make_two, end_two),
         cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_though_another_would_take_it, make_two, end_two),
         cmocka_unit_test_setup_teardown(an_item_goes_to_one_that_is_through_and_not_behind_a_slow_one, make_two, end_two),
+        cmocka_unit_test_setup_teardown(it_does_after_many_others, make_two_after_many, end_two_after_many),
         cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_beside_a_birth, make_three, end_two),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
