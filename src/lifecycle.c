@@ -10,6 +10,8 @@
 #include "submit.h"
 
 #include "clock.h"
+#include "cpu.h"
+#include "cpu_place.h"
 #include "forks.h"
 #include "status.h"
 
@@ -26,7 +28,7 @@ static const char destroyed[] = "the pool was destroyed";
 
 static unsigned workers_wanted(const struct pool_options *o)
 {
-    return o->serial ? 1 : o->workers ? o->workers : pool_cpu_count();
+    return o->serial ? 1 : o->workers ? o->workers : cpu_count_in("", cpu_affinity());
 }
 
 static int check_options(const struct pool_options *o)
