@@ -357,6 +357,7 @@ static void slow_finalizer(struct pool_worker *worker)
     unsigned seen = notes->run;
 
     (void)worker;
+    notes->begun = 1;
     for (int i = 0; i < 20000 && notes->run < seen + 2 && !ledger->open; i++)
         nap();
     if (notes->run >= seen + 2)
@@ -364,12 +365,20 @@ static void slow_finalizer(struct pool_worker *worker)
     atomic_fetch_add(&ledger->ends, 1);
 }
 
+/* Some of the heir's are still to come when the old one is in its finalizer. */
+static int comes_when_the_old_one_ends(struct pool_task *task)
+{
+    for (int i = 0; i < 20000 && task->index >= 13 && !notes->begun; i++)
+        nap();
+    return tiny(task);
+}
+
 static void items_go_on_while_the_old_one_ends(void **state)
 {
     struct pool *pool = make((struct pool_options){.workers = 1, .max_tasks = 10, .finalizer = slow_finalizer});
 
     (void)state;
-    assert_int_equal(pool_map(pool, tiny, pool_range(18), NULL, 0, NULL), POOL_OK);
+    assert_int_equal(pool_map(pool, comes_when_the_old_one_ends, pool_range(18), NULL, 0, NULL), POOL_OK);
     atomic_store(&ledger->open, 1);
     end_well(pool);
     assert_int_equal(notes->gone_on, 1);
