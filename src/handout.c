@@ -274,8 +274,10 @@ static void tell_pullers(struct sched *s)
 int sched_hand_out(struct sched *s)
 {
     int done = 0, full = 0;
-    if (s->deserted && s->crew.hands_count)
+    if (s->deserted && s->crew.hands_count) {
         tell_pullers(s);
+        done = 1;                       /* and the one that turns, whichever way the worker came, has to pull */
+    }
     struct link *last = s->ready.before, *next;
     for (struct link *l = s->ready.next; l != &s->ready && !full; l = next) {
         struct job *j = LINK_OWNER(l, struct job, ready);
