@@ -9,6 +9,7 @@
 #include "clock.h"
 
 #include <errno.h>
+#include <stddef.h>
 
 enum { SPAN_ITEMS = 64, SPAN_BYTES = 4 << 10 };         /* a span may grow as long as it is below both */
 enum { PULLS = 16, LEISURE = 64 };                      /* items between two looks at the clock; and after a generator was found slow */
@@ -81,11 +82,18 @@ static struct crew_worker *rather_a_dry_one(struct sched *s, struct job *j, stru
     return found;
 }
 
+/* Items of a span lie one behind the other: each has to be aligned for any object of its size, as malloc's memory is. */
+static int stays_aligned(size_t size)
+{
+    size_t own = size & (0 - size);
+    return own == size || own >= _Alignof(max_align_t);
+}
+
 /* How many items the span that begins with this one should have room for: those like it, if it is like the one before. */
 static size_t span_most(const struct job *j, size_t size)
 {
     size_t fit = size ? SPAN_BYTES / size : SPAN_ITEMS;
-    return size != j->source.size || j->timeout ? 0 : fit < SPAN_ITEMS ? fit : SPAN_ITEMS;
+    return size != j->source.size || j->timeout || !stays_aligned(size) ? 0 : fit < SPAN_ITEMS ? fit : SPAN_ITEMS;
 }
 
 /* Nonzero: it has joined the last span there. All that sched_post does was done for that one, but for a thread that sleeps, which wants to
