@@ -12,6 +12,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/mman.h>
 
 enum { ITEMS = 5 };
@@ -202,6 +204,34 @@ static void an_item_goes_to_an_idle_worker_though_another_would_take_it(void **s
     assert_false(b.late);
 }
 
+/* For any object of its size, as malloc's memory is, though items of one size may lie one behind the other. */
+static int is_aligned(struct pool_task *task)
+{
+    size_t wanted = 1;
+    while (wanted < _Alignof(max_align_t) && 2 * wanted <= task->in_size)
+        wanted *= 2;
+    return (uintptr_t)task->in % wanted != 0;
+}
+
+struct alike { size_t left, size; };
+
+static int next_alike(void *cursor, struct pool_bytes *item)
+{
+    static const char bytes[100];
+    struct alike *a = cursor;
+    *item = (struct pool_bytes){bytes, a->size};
+    return a->left && a->left--;
+}
+
+static void items_are_aligned(void **state)
+{
+    (void)state;
+    for (size_t size = 1; size <= 100; size++) {
+        struct alike a = {100, size};
+        assert_int_equal(pool_map(pool, is_aligned, pool_generator(next_alike, &a), NULL, 0, NULL), POOL_OK);
+    }
+}
+
 /* ---- Behind a slow one */
 
 /* One of two items runs until the third has. The generator gives that when the other one is through, and waits for it. Some come before,
@@ -367,6 +397,7 @@ int main(void)
         cmocka_unit_test_setup(an_iterator_driven_by_the_descriptor_goes_on_at_the_replacement, make),
         cmocka_unit_test_setup_teardown(a_generator_may_wait_for_what_its_items_do, make_two, end_two),
         cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_though_another_would_take_it, make_two, end_two),
+        cmocka_unit_test_setup_teardown(items_are_aligned, make_two, end_two),
         cmocka_unit_test_setup_teardown(an_item_goes_to_one_that_is_through_and_not_behind_a_slow_one, make_two, end_two),
         cmocka_unit_test_setup_teardown(it_does_after_many_others, make_two_after_many, end_two_after_many),
         cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_beside_a_birth, make_three, end_two),
