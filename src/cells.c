@@ -103,7 +103,7 @@ int cells_fill(struct cells *c, const struct ending *e)
         borrowed = copy_data(cell, e);
     else
         copy_text(cell, e->text);
-    atomic_fetch_add_explicit(&c->bytes, cell->result.size, memory_order_relaxed);
+    c->filled_bytes += cell->result.size;
     atomic_store_explicit(&cell->full, 1, memory_order_release);
     return borrowed;
 }

@@ -20,10 +20,11 @@ struct cells {
     struct cell   *cells;
     size_t         mask;
     int            ordered;
-    size_t         filled;              /* unordered: cells filled so far; under the lock */
     size_t         keep;                /* bytes of heap that a cell may keep */
-    _Atomic size_t delivered;           /* results given to the consumer so far, holes included: the consumer's to change */
-    _Atomic size_t bytes;               /* results that wait */
+    size_t         filled;              /* cells filled so far, */
+    size_t         filled_bytes;        /*   with so much; under the lock */
+    _Atomic size_t delivered;           /* results given to the consumer so far, holes included: the consumer's to change, as is */
+    _Atomic size_t delivered_bytes;     /*   their size */
 };
 
 int  cells_init(struct cells *cells, size_t window, int ordered);       /* 0, or ENOMEM */
@@ -38,6 +39,21 @@ struct cell *cells_front(struct cells *cells);
 
 /* The consumer, once nothing will be filled any more: the next full cell before `end`, over holes. */
 struct cell *cells_front_over_holes(struct cells *cells, size_t end);
+
+/* The consumer has got that one: nobody else writes these counts, so it takes no locked step. */
+static inline void cells_deliver(struct cells *cells, const struct cell *cell)
+{
+    size_t count = atomic_load_explicit(&cells->delivered, memory_order_relaxed);
+    size_t bytes = atomic_load_explicit(&cells->delivered_bytes, memory_order_relaxed);
+    atomic_store_explicit(&cells->delivered_bytes, bytes + cell->result.size, memory_order_relaxed);
+    atomic_store_explicit(&cells->delivered, count + 1, memory_order_release);
+}
+
+/* Bytes of the results that wait. Under the lock. */
+static inline size_t cells_bytes(const struct cells *cells)
+{
+    return cells->filled_bytes - atomic_load_explicit(&cells->delivered_bytes, memory_order_relaxed);
+}
 
 /* The consumer is done with that cell. The lender's place must have been given up. */
 void cells_clear(struct cells *cells, struct cell *cell);

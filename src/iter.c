@@ -20,7 +20,8 @@
  * the consumer: with 1,024 they ran dry then, slept, and took its CPU again when they were woken, so that small items took up to 220 ns
  * instead of 80 in one of two runs. With two more cells (cells.c) it fills a ring of 4,096, and WINDOW_FULL one of 16,384. */
 enum { WINDOW_LEAST = 4094, WINDOW_PER_WORKER = 256, WINDOW_FULL = (16 << 10) - 2, WINDOW_SHARE = 16, WINDOW_MOST = 1 << 20 };
-enum { CREDIT_MOST = 256 };             /* results between two turns in passing */
+enum { CREDIT_MOST = 256 };             /* results between two turns in passing, */
+enum { LOOKS = 4 };                     /*   and between two looks at the coarse clock: one for each took a tenth of a small result's time */
 #define TURN_TIME 20000                 /* nanoseconds that should lie between them */
 
 struct pool_iter {
@@ -188,11 +189,9 @@ static void let_go(struct pool_iter *it)
 
 static const struct pool_result *deliver(struct pool_iter *it, struct cell *cell)
 {
-    struct cells *cells = &it->job.cells;
     const struct pool_result *result = &cell->result;
     it->current = cell;
-    atomic_fetch_sub_explicit(&cells->bytes, result->size, memory_order_relaxed);
-    atomic_fetch_add_explicit(&cells->delivered, 1, memory_order_release);
+    cells_deliver(&it->job.cells, cell);
     if (it->job.fail_fast && result->status && result->status != POOL_CANCELLED)
         it->over = 1;
     return result;
@@ -214,7 +213,7 @@ static void learn_credit(struct pool_iter *it)
 /* May the next result be taken without a turn? Not if the consumer has slowed down since: credit from faster times is void then. */
 static int may_take(struct pool_iter *it)
 {
-    if (!it->credit || clock_ticks() != it->ticks)
+    if (!it->credit || (it->credit % LOOKS == 0 && clock_ticks() != it->ticks))
         return 0;
     it->credit--;
     return 1;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 enum { WINDOW_BYTES = 64 << 20 };       /* of items and results under way, where the caller gave no window */
+enum { BATCHES = 4 };                   /* in the window, or in a worker's depth */
 enum { DEPTH_FIRST = 2 };               /* items at a worker before anything is known of their cost */
 
 void job_blank(struct job *j)
@@ -65,7 +66,7 @@ size_t job_may_send(const struct job *j, size_t count, size_t size, size_t worke
     size_t most = j->window - used < count ? j->window - used : count;
     if (j->window_given)
         return most;
-    size_t bytes = j->bytes + atomic_load_explicit(&j->cells.bytes, memory_order_relaxed) + j->outstanding * j->result_size;
+    size_t bytes = j->bytes + cells_bytes(&j->cells) + j->outstanding * j->result_size;
     size_t each = size + j->result_size + 1, left = bytes < WINDOW_BYTES ? WINDOW_BYTES - bytes : 0;
     if (most == 1 && each <= left)
         return 1;                       /* a generator's next one: not worth a division */
@@ -75,10 +76,14 @@ size_t job_may_send(const struct job *j, size_t count, size_t size, size_t worke
     return most < fit ? most : fit;
 }
 
-void job_sent(struct job *j, size_t count, size_t size)
+int job_wants_more(const struct job *j, size_t workers)
 {
-    j->outstanding += count;
-    j->bytes += count * size;
+    if (j->kind != JOB_ITER || !j->measured || !j->outstanding || j->source.returned_count)
+        return 1;
+    size_t batch = (j->depth < j->window ? j->depth : j->window) / BATCHES;
+    size_t left = source_known(&j->source) ? source_left(&j->source) : SIZE_MAX;
+    batch = batch < left ? batch : left;
+    return batch < 2 || job_may_send(j, batch, j->source.size, workers) >= batch;
 }
 
 void job_unsent(struct job *j, size_t count, size_t size)
@@ -220,7 +225,6 @@ static int put(struct job *j, const struct ending *e)
         int kept = cells_fill(&j->cells, e);
         if (kept < 0 && j->fail_fast)
             job_cut(j, POOL_FAILED, 1);
-        job_tell(j);
         return kept > 0;
     }
     return 0;

@@ -18,12 +18,12 @@ enum { PULLS = 16, LEISURE = 64 };                      /* items between two loo
 
 /* Will the next item most likely find a lane slot there, if it needs one? One that was pulled and does not is copied to the heap first, and
  * to a slot later: that, and the new pages of the heap, took two thirds of the time for items of 4 MiB. */
-static int has_lane(struct crew_worker *w, const struct job *j)
+static inline int has_lane(struct crew_worker *w, const struct job *j)
 {
     return j->source.size <= CHANNEL_INLINE || books_room(&w->books, &j->call, j->source.size);
 }
 
-static int can_take(struct crew_worker *w, const struct job *j)
+static inline int can_take(struct crew_worker *w, const struct job *j)
 {
     return (books_outstanding(&w->books) < j->depth && has_lane(w, j)) || !j->outstanding;
 }
@@ -47,7 +47,7 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j)
 }
 
 /* That one still, if it would be found again; asking it alone costs a fifth of looking for one. */
-static struct crew_worker *taker(struct sched *s, const struct job *j, struct crew_worker *last)
+static inline struct crew_worker *taker(struct sched *s, const struct job *j, struct crew_worker *last)
 {
     int nobody_is_idle = s->crew.busy_hands >= s->crew.hands_count;
     if (last && last->hand && (nobody_is_idle || !books_outstanding(&last->books)) && can_take(last, j))
@@ -98,11 +98,11 @@ static size_t span_most(const struct job *j, size_t size)
 
 /* Nonzero: it has joined the last span there. All that sched_post does was done for that one, but for a thread that sleeps, which wants to
  * hear of each item. */
-static int join(struct sched *s, struct job *j, struct crew_worker *w, const struct piece *piece)
+static int join(struct sched *s, struct job *j, struct crew_worker *w, size_t index, const struct pool_bytes *item)
 {
-    if (s->asleep || books_grow(&w->books, j, piece->index, piece->data, piece->size))
+    if (!w || s->asleep || j->retries || books_grow(&w->books, j, index, item->data, item->size))
         return 0;
-    job_sent(j, 1, piece->size);
+    job_sent(j, 1, item->size);
     return 1;
 }
 
@@ -125,28 +125,52 @@ static void keep(struct sched *s, struct job *j, const struct piece *piece)
     job_settle(j, &e, piece->size);
 }
 
-static void place(struct sched *s, struct job *j, struct crew_worker *w, struct pool_bytes item)
+static void place(struct sched *s, struct job *j, struct crew_worker *w, const struct pool_bytes *item)
 {
-    struct piece piece = {.index = j->source.next, .count = 1, .data = item.data, .size = item.size, .owner = j};
-    size_t most = span_most(j, item.size);
+    struct piece piece = {.index = j->source.next, .count = 1, .data = item->data, .size = item->size, .owner = j};
+    size_t most = span_most(j, item->size);
     source_pulled(&j->source);
-    j->source.size = item.size;
-    if (!w || j->retries || !crew_left(&s->crew, w))        /* one that is retried has to be there once more */
-        keep(s, j, &piece);
-    else if (join(s, j, w, &piece))
-        return;
-    else if (item.size <= w->books.channel.slot_size && books_room(&w->books, &j->call, item.size))
+    j->source.size = item->size;
+    if (w && !j->retries && item->size <= w->books.channel.slot_size && crew_left(&s->crew, w) &&
+        books_room(&w->books, &j->call, item->size))
         begin_span(s, j, w, &piece, most);
     else
-        keep(s, j, &piece);
+        keep(s, j, &piece);             /* one that is retried has to be there once more, for one */
 }
 
-/* Nonzero: an item was pulled, or the generator has ended. *w: who got the last one, and gets this one. */
-static int pull_one(struct sched *s, struct job *j, struct crew_worker **w)
+/* What is remembered from one item to the next: who got it, and gets the next one most likely; and how many more of its size there is room
+ * for, there and in the window, which is not asked for each. */
+struct pulling { struct crew_worker *worker; size_t may; };
+
+static size_t ask_for_room(struct sched *s, struct job *j, struct pulling *p)
 {
-    size_t size;
-    if (!j->source.pull || j->cut || source_ready(&j->source, &size) || !(*w = taker(s, j, *w)) ||
-        !job_may_send(j, 1, j->source.size, s->crew.size))
+    if (!(p->worker = taker(s, j, p->worker)))
+        return 0;
+    size_t has = books_outstanding(&p->worker->books), more = has < j->depth ? j->depth - has : 1;
+    return job_may_send(j, more < PULLS ? more : PULLS, j->source.size, s->crew.size);
+}
+
+static int may_pull(struct sched *s, struct job *j, struct pulling *p)
+{
+    if (!j->source.pull || j->cut || source_has_returned(&j->source))
+        return 0;
+    return p->may || (p->may = ask_for_room(s, j, p));
+}
+
+static void pulled(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
+{
+    p->may = item->size == j->source.size ? p->may - 1 : 0;
+    p->worker = rather_a_dry_one(s, j, taker(s, j, p->worker));
+    if (join(s, j, p->worker, j->source.next, item))
+        source_pulled(&j->source);
+    else
+        place(s, j, p->worker, item);
+}
+
+/* Nonzero: an item was pulled, or the generator has ended. */
+static int pull_one(struct sched *s, struct job *j, struct pulling *p)
+{
+    if (!may_pull(s, j, p))
         return 0;
     struct pool_bytes item = {0};
     source_next_fn *next = j->source.pull;
@@ -157,7 +181,7 @@ static int pull_one(struct sched *s, struct job *j, struct crew_worker **w)
     if (j->cut)
         return 0;
     if (r > 0 && (item.data || !item.size))
-        place(s, j, *w = rather_a_dry_one(s, j, taker(s, j, *w)), item);
+        pulled(s, j, p, &item);
     else if (r)
         job_source_failed(j, r > 0 ? EINVAL : r);
     else
@@ -167,9 +191,9 @@ static int pull_one(struct sched *s, struct job *j, struct crew_worker **w)
 
 int sched_pull(struct sched *s, struct job *j)
 {
-    struct crew_worker *w = NULL;
+    struct pulling p = {0};
     int done = 0;
-    while (j && pull_one(s, j, &w))
+    while (j && (done || !sched_holds(s, j)) && pull_one(s, j, &p))
         done = 1;
     if (j)
         sched_end(s, j);

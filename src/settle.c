@@ -86,7 +86,9 @@ static void take_event(struct sched *s, struct crew_worker *w, const struct even
 /* After the items of `j` came back or ended: it may be over, or its caller may have to pull. */
 static void touch(struct sched *s, struct job *j)
 {
-    if (j->source.pull)
+    if (j->kind == JOB_ITER)
+        job_tell(j);
+    else if (j->source.pull)
         waiter_wake(&j->waiter);
     if (j->cut && !j->recalled)
         sched_cut(s, j, j->cut, j->kill);

@@ -174,11 +174,6 @@ void source_take(struct source *s, size_t most, struct piece *piece)
     s->next += piece->count;
 }
 
-void source_pulled(struct source *s)
-{
-    s->total = s->count = ++s->next;
-}
-
 /* ---- Taking back */
 
 static int make_room(struct source *s)

@@ -30,11 +30,14 @@ void source_fini(struct source *source);
 /* The next items that are there to be handed over: how many in one piece (0: none now) and the size of each. */
 size_t source_ready(const struct source *source, size_t *item_size);
 
+/* Are some there that came back? A generator has no others that are there. */
+static inline int source_has_returned(const struct source *s) { return s->returned_count != 0; }
+
 /* Takes up to `most` of them; *piece is without owner. */
 void source_take(struct source *source, size_t most, struct piece *piece);
 
 /* The generator gave one more item, of index next-1 from now on; where it goes is the puller's business. */
-void source_pulled(struct source *source);
+static inline void source_pulled(struct source *s) { s->total = s->count = ++s->next; }
 
 /* Takes items back, copying data that lies elsewhere for a while only. 0, or ENOMEM: nothing was taken. */
 int source_return(struct source *source, const struct piece *piece);
