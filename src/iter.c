@@ -21,7 +21,7 @@
  * instead of 80 in one of two runs. With two more cells (cells.c) it fills a ring of 4,096, and WINDOW_FULL one of 16,384. */
 enum { WINDOW_LEAST = 4094, WINDOW_PER_WORKER = 256, WINDOW_FULL = (16 << 10) - 2, WINDOW_SHARE = 16, WINDOW_MOST = 1 << 20 };
 enum { CREDIT_MOST = 256 };             /* results between two turns in passing, */
-enum { LOOKS = 4 };                     /*   and between two looks at the coarse clock: one for each took a tenth of a small result's time */
+enum { LOOKS = 4 };                     /*   and between two looks at the coarse clock, which take a tenth of the time of a small result */
 #define TURN_TIME 20000                 /* nanoseconds that should lie between them */
 
 struct pool_iter {
