@@ -114,11 +114,8 @@ int channel_must_wake_stuck_worker(struct desk *desk)
     return atomic_load(&desk->worker_state) != CHANNEL_ASLEEP && wake(&desk->worker_state);
 }
 
-int channel_must_wake_waiting_caller(struct desk *desk, uint32_t finished)
+int channel_must_wake_waiting_caller(struct desk *desk)
 {
-    uint32_t wake_at = atomic_load_explicit(&desk->wake_at, memory_order_relaxed);
-    if (claim_distance(wake_at, finished) > CLAIM_MASK / 2)
-        return 0;
     return wake(&desk->caller_state);
 }
 

@@ -152,13 +152,15 @@ void channel_caller_wakes(struct desk *desk);
 /* Nonzero: the other side slept; ring its pipe. At most one ring a sleep. */
 int channel_must_wake_worker(struct desk *desk);
 int channel_must_wake_stuck_worker(struct desk *desk);      /* one that only waits for work sleeps on */
-int channel_must_wake_waiting_caller(struct desk *desk, uint32_t finished);
+int channel_must_wake_waiting_caller(struct desk *desk);
 int channel_must_wake_caller_now(struct desk *desk);
 
-/* After each item, hence inline: the caller hardly ever waits. */
+/* After each item, hence inline: the caller hardly ever waits, or for one of many. */
 static inline int channel_must_wake_caller(struct desk *desk, uint32_t finished)
 {
-    return atomic_load(&desk->caller_state) != CHANNEL_AWAKE && channel_must_wake_waiting_caller(desk, finished);
+    return atomic_load(&desk->caller_state) != CHANNEL_AWAKE &&
+           claim_distance(atomic_load_explicit(&desk->wake_at, memory_order_relaxed), finished) <= CLAIM_MASK / 2 &&
+           channel_must_wake_waiting_caller(desk);
 }
 
 /* ---- Streams: one payload at a time in each direction, through a window of CHANNEL_STREAM bytes. */

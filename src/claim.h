@@ -75,13 +75,20 @@ enum claim_step claim_finish(claim_word *word, struct claim *mine);
 /* Would claim_next give anything but CLAIM_EMPTY to a worker that runs nothing? */
 int claim_has_news(claim_word *word, const struct claim_offer *offer);
 
-/* claim_next's usual step, for each item and hence inline: from one item to the next, with the word as the worker left it. Nonzero: it is
- * done (CLAIM_GOT), and *left is the word now; 0: nothing was done, ask claim_next. On the encoded word, since taking it apart and
- * putting it together costs as much as the swap. The front must not run over into the turn. */
+/* claim_next's usual step, from one item to the next and with the word as the worker left it; for each item, hence inline, and on the
+ * encoded word, since taking it apart and putting it together costs as much as the swap. How many times it can be taken with what was there
+ * then; 0: ask claim_next. The front must not run over into the turn. */
+static inline uint32_t claim_ahead(uint64_t left)
+{
+    uint32_t front = (uint32_t)(left >> 31) & CLAIM_MASK, waiting = claim_distance(front, (uint32_t)left), whole = CLAIM_MASK - front;
+    return left >> 62 != 1 ? 0 : waiting < whole ? waiting : whole;
+}
+
+/* Nonzero: it is taken (CLAIM_GOT), and *left is the word now; 0: nothing was done, ask claim_next. */
 static inline int claim_go_on(claim_word *word, uint64_t *left)
 {
     uint64_t old = *left, next = old + (1ull << 31);
-    if (old >> 62 != 1 || (old ^ next) >> 61 || !((old >> 31 ^ old) & CLAIM_MASK) || !atomic_compare_exchange_strong(word, &old, next))
+    if (!atomic_compare_exchange_strong(word, &old, next))
         return 0;
     *left = next;
     return 1;

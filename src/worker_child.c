@@ -234,7 +234,7 @@ static int fetch_item(struct worker *w, uint32_t position, uint32_t nth)
     return 0;
 }
 
-static int run_item(struct worker *w, const void *in, uint32_t nth)
+static inline int run_item(struct worker *w, const void *in, uint32_t nth)
 {
     struct pool_task *task = &w->run.task;
     const struct worker_call *call = w->call;
@@ -256,10 +256,9 @@ static void note_start(struct worker *w, uint32_t position)
     atomic_store(&desk->started_position, position);
 }
 
-static void begin_item(struct worker *w, uint32_t nth)
+static unsigned char *place_of_result(const struct worker *w, uint32_t nth)
 {
-    task_begin(&w->run);
-    w->run.prepared.at = w->results ? w->results + nth * w->run.prepared.size : NULL;
+    return w->results ? w->results + nth * w->run.prepared.size : NULL;
 }
 
 /* The claimed item, whatever it needs. */
@@ -270,7 +269,8 @@ static void do_item(struct worker *w)
     w->timed = w->call->timed != 0;
     if (w->timed)
         note_start(w, position);
-    begin_item(w, nth);
+    task_begin(&w->run);
+    w->run.prepared.at = place_of_result(w, nth);
     int code = fetch_item(w, position, nth);
     if (!code)
         code = run_item(w, w->run.task.in, nth);
@@ -283,25 +283,31 @@ static void do_item(struct worker *w)
 }
 
 /* The claimed item of a plain span, and those that follow, as long as nothing out of the ordinary happens: what a map of numbers spends its
- * time in. Going through the steps of any item for each of them took 320 instructions instead of 100. Nonzero: the next one is claimed,
+ * time in. Going through the steps of any item for each of them took 320 instructions instead of 85. Nonzero: the next one is claimed,
  * and lies in another span; 0: it is still to be claimed. */
 static int do_plain_items(struct worker *w)
 {
     struct desk *desk = w->channel.desk;
-    uint32_t nth = claim_distance(w->span_first, claim_running(w->left));
+    uint32_t nth = claim_distance(w->span_first, claim_running(w->left)), ahead = claim_ahead(w->left);
+    size_t item_step = (size_t)w->head.item_size, result_step = w->results ? w->run.prepared.size : 0;
+    const unsigned char *item = w->items + nth * item_step;
+    uintptr_t result = (uintptr_t)place_of_result(w, nth);      /* or 0, which is no pointer to be moved */
     do {
-        begin_item(w, nth);
-        int code = run_item(w, w->items + nth * (size_t)w->head.item_size, nth);
+        task_begin(&w->run);
+        w->run.prepared.at = (void *)result;
+        int code = run_item(w, item, nth);
         if (code || w->run.room.place != WORKER_ROOM_SPAN) {
             w->position = claim_running(w->left);
             worker_publish(w, code);
             if (w->urgent)
                 return 0;
         }
-        if (!claim_go_on(&desk->claim, &w->left))
+        if (!ahead-- || !claim_go_on(&desk->claim, &w->left))
             return 0;
         if (channel_must_wake_caller(desk, claim_running(w->left)))
             worker_ring(w);
+        item += item_step;
+        result += result_step;
     } while (++nth < span_count(w));
     return 1;
 }
@@ -334,7 +340,7 @@ static enum claim_step next_claim(struct worker *w)
         worker_wait(w, worker_news_closed);     /* the caller reads how far it has grown, and dismisses it */
         return CLAIM_CLOSED;
     }
-    if (claim_go_on(&w->channel.desk->claim, &w->left))
+    if (claim_ahead(w->left) && claim_go_on(&w->channel.desk->claim, &w->left))
         return CLAIM_GOT;
     struct claim mine = claim_decode(w->left);
     enum claim_step got = claim_next(&w->channel.desk->claim, &w->offer, &mine);
