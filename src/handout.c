@@ -177,7 +177,7 @@ static int offer(struct sched *s, struct job *j, int *full)
 {
     size_t size, much = deal(s, j);
     *full = 0;
-    if (sched_holds(s, j))
+    if (j->kind == JOB_ITER && sched_holds(s, j))
         return 0;
     int done = deal_out(s, j, much, full);
     while (done && much < j->depth / 2 && deal_out(s, j, much, full))
