@@ -15,7 +15,6 @@
 #include <string.h>
 
 enum { WINDOW_BYTES = 64 << 20 };       /* of items and results under way, where the caller gave no window */
-enum { BATCHES = 4 };                   /* in the window, or in a worker's depth */
 enum { DEPTH_FIRST = 2 };               /* items at a worker before anything is known of their cost */
 
 void job_blank(struct job *j)
@@ -69,21 +68,11 @@ size_t job_may_send(const struct job *j, size_t count, size_t size, size_t worke
     size_t bytes = j->bytes + cells_bytes(&j->cells) + j->outstanding * j->result_size;
     size_t each = size + j->result_size + 1, left = bytes < WINDOW_BYTES ? WINDOW_BYTES - bytes : 0;
     if (most == 1 && each <= left)
-        return 1;                       /* a generator's next one: not worth a division */
+        return 1;                       /* whether there is room at all is asked most often: not worth a division */
     size_t fit = left / each, least = used < workers ? workers - used : 0;
     if (fit < least)
         fit = least;
     return most < fit ? most : fit;
-}
-
-int job_wants_more(const struct job *j, size_t workers)
-{
-    if (j->kind != JOB_ITER || !j->measured || !j->outstanding || j->source.returned_count)
-        return 1;
-    size_t batch = (j->depth < j->window ? j->depth : j->window) / BATCHES;
-    size_t left = source_known(&j->source) ? source_left(&j->source) : SIZE_MAX;
-    batch = batch < left ? batch : left;
-    return batch < 2 || job_may_send(j, batch, j->source.size, workers) >= batch;
 }
 
 void job_unsent(struct job *j, size_t count, size_t size)

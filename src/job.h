@@ -41,7 +41,6 @@ struct job {
     int                    measured;            /* it was */
     unsigned               pulls, leisure;      /* of its generator: items asked for; so many still to be placed with care (pull.c), */
     int64_t                pulls_since;         /*   and when we last looked how long it takes */
-    int64_t                held_until;          /* its items are held back, until there is room for more; 0: they are not */
     size_t                 bytes;               /* of items outstanding */
     size_t                 result_size;         /* typical size of a result: learned */
     enum pool_status       cut;                 /* not OK: nothing more is handed over, and it ends with this */
@@ -72,9 +71,6 @@ void job_fini(struct job *job);
 
 /* How many of `count` items of `size` bytes may be handed over now, as far as the job is concerned. */
 size_t job_may_send(const struct job *job, size_t count, size_t size, size_t workers);
-
-/* Is there room for a batch, a quarter of the window, or of what is worth having at a worker? */
-int    job_wants_more(const struct job *job, size_t workers);
 
 
 static inline void job_sent(struct job *j, size_t count, size_t size)

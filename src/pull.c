@@ -193,7 +193,7 @@ int sched_pull(struct sched *s, struct job *j)
 {
     struct pulling p = {0};
     int done = 0;
-    while (j && (done || !sched_holds(s, j)) && pull_one(s, j, &p))
+    while (j && pull_one(s, j, &p))
         done = 1;
     if (j)
         sched_end(s, j);

@@ -38,7 +38,7 @@ int sched_init(struct sched *s, unsigned workers, int no_spin)
     link_init(&s->jobs);
     link_init(&s->ready);
     link_init(&s->sleepers);
-    s->even_at = s->held_until = s->judge_at = s->attendant_until = CLOCK_NEVER;
+    s->even_at = s->judge_at = s->attendant_until = CLOCK_NEVER;
     if (r) {
         free(s->spun);
         s->spun = NULL;
@@ -130,7 +130,6 @@ static void listen(struct sched *s, int64_t deadline)
     nfds_t count = s->crew.slots + CREW_POLL_WORKERS;
     due = due < s->judge_at ? due : s->judge_at;
     due = due < s->even_at ? due : s->even_at;
-    due = due < s->held_until ? due : s->held_until;
     crew_listen(&s->crew);
     s->asleep_until = due < deadline ? due : deadline;
     pthread_mutex_unlock(&s->lock);

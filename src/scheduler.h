@@ -37,7 +37,6 @@ struct sched {
     uint64_t        next_common_id;
     int64_t         evened_at;          /* when we last saw whether what waits at a worker should move to an idle one, */
     int64_t         even_at;            /*   and when to see that again */
-    int64_t         held_until;         /* when what was held back is handed out at the latest */
     int64_t         judge_at;           /* when to look at how long items run: not later than is needed */
     enum pool_status closed;            /* not OK: no job goes on or is taken; why */
     int             finishing;          /* the crew leaves when the last job has ended */
@@ -80,9 +79,6 @@ void sched_turn(struct sched *sched, struct job *puller);
 
 /* Posts a piece, which fits, to a worker. most: it may grow to so many items. */
 void sched_post(struct sched *sched, struct job *job, struct crew_worker *worker, struct piece *piece, size_t most);
-
-/* Should what there is of it be handed out later, since a worker would be woken for little? Not for long. */
-int sched_holds(struct sched *sched, struct job *job);
 
 /* The parts of a round. Each nonzero: it did something. */
 int sched_hand_out(struct sched *sched);
