@@ -112,11 +112,11 @@ static void grow(const struct growth *g)
     pool_iter_free(it);
 }
 
-/* Nanoseconds per item; of 10^6 items at least, or waking up after a turn of the others counts. */
+/* Nanoseconds per item; of so many items that each size has its share of the machine's good and bad moments. */
 static double grown(void *arg)
 {
     const struct growth *g = arg;
-    size_t times = g->count < 1000000 ? 1000000 / g->count : 1;
+    size_t least = is_quick() || g->count < 100000 ? 1000000 : 10000000, times = g->count < least ? least / g->count : 1;
     double begin = seconds();
     for (size_t i = 0; i < times; i++)
         grow(g);
@@ -136,36 +136,27 @@ static void peak(const void *arg)
     report("forkpool", figure, (double)usage.ru_maxrss / 1024, "MiB");
 }
 
-/* Those of 10^8 are a workload of their own: once is enough, after a run of 10^7. */
-static void growth(void)
+static void growth_of(struct pool *pool, int iterated, int sizes_count, int rounds)
 {
-    struct pool *pool = start(2, 0);
-    struct growth sizes[10];
-    struct turn turns[10];
-    int n = 0;
-    for (int iterated = 0; iterated < 2; iterated++) {
-        size_t count = 1000;
-        for (int i = 0; i < SIZES - 1; i++, n++, count *= 10) {
-            sizes[n] = (struct growth){pool, count, iterated};
-            turns[n] = (struct turn){(iterated ? imap_figures : map_figures)[i], grown, &sizes[n]};
-        }
+    struct growth sizes[SIZES];
+    struct turn turns[SIZES];
+    size_t count = 1000;
+    for (int i = 0; i < sizes_count; i++, count *= 10) {
+        sizes[i] = (struct growth){pool, count, iterated};
+        turns[i] = (struct turn){(iterated ? imap_figures : map_figures)[i], grown, &sizes[i]};
     }
-    by_turns("forkpool", turns, n, is_quick() ? 3 : 7, "ns");
-    pool_destroy(pool);
-    for (int i = 0; i < n; i++)
+    by_turns("forkpool", turns, sizes_count, rounds, "ns");
+    for (int i = 0; i < sizes_count; i++)
         apart(peak, &sizes[i]);
 }
 
-static void growth_long(void)
+static void growth(void)
 {
-    for (int iterated = 0; iterated < 2; iterated++) {
-        struct growth g = {start(2, 0), 10000000, iterated};
-        grow(&g);
-        g.count = 100000000;
-        report("forkpool", (iterated ? imap_figures : map_figures)[SIZES - 1], grown(&g), "ns");
-        pool_destroy(g.pool);
-        apart(peak, &g);
-    }
+    struct pool *pool = start(2, 0);
+    int sizes_count = is_quick() ? SIZES - 1 : SIZES;
+    growth_of(pool, 0, sizes_count, 7);
+    growth_of(pool, 1, sizes_count, 3);
+    pool_destroy(pool);
 }
 
 /* ---- W10 ------------------------------------------------------------------------------------------------------- */
@@ -260,5 +251,5 @@ static void rest(void)
 }
 
 const struct workload life_workloads[] = {
-    {"W6", lives}, {"W8", replacements}, {"W9", growth}, {"W9-long", growth_long}, {"W10", cpu_per_item}, {"W10-rest", rest}, {NULL, NULL},
+    {"W6", lives}, {"W8", replacements}, {"W9", growth}, {"W10", cpu_per_item}, {"W10-rest", rest}, {NULL, NULL},
 };
