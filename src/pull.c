@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <stddef.h>
 
-enum { SPAN_ITEMS = 64, SPAN_BYTES = 4 << 10 };         /* a span may grow as long as it is below both */
+enum { SPAN_ITEMS = 256, SPAN_BYTES = 4 << 10 };        /* a span may grow as long as it is below both */
 enum { PULLS = 16, LEISURE = 64 };                      /* items between two looks at the clock; and after a generator was found slow */
 
 #define PULLS_TIME 80000                                /* nanoseconds for PULLS items, our own part included */
@@ -176,10 +176,9 @@ static int pull_one(struct sched *s, struct job *j, struct pulling *p)
     source_next_fn *next = j->source.pull;
     pthread_mutex_unlock(&s->lock);
     int r = next(j->source.cursor, &item);
-    status_clear();                     /* it may have used the library: what it was told is not this call's */
     pthread_mutex_lock(&s->lock);
     if (j->cut)
-        return 0;
+        return 1;                       /* and is not asked any more */
     if (r > 0 && (item.data || !item.size))
         pulled(s, j, p, &item);
     else if (r)
@@ -197,5 +196,7 @@ int sched_pull(struct sched *s, struct job *j)
         done = 1;
     if (j)
         sched_end(s, j);
+    if (done)
+        status_clear();                 /* the generator may have used the library: what it was told is not this call's */
     return done;
 }
