@@ -147,6 +147,8 @@ static size_t ask_for_room(struct sched *s, struct job *j, struct pulling *p)
     if (!(p->worker = taker(s, j, p->worker)))
         return 0;
     size_t has = books_outstanding(&p->worker->books), more = has < j->depth ? j->depth - has : 1;
+    if (j->source.size > CHANNEL_INLINE)
+        more = 1;                       /* each needs a lane slot */
     return job_may_send(j, more < PULLS ? more : PULLS, j->source.size, s->crew.size);
 }
 
