@@ -210,10 +210,12 @@ static void learn_credit(struct pool_iter *it)
     it->ticks = clock_ticks();
 }
 
-/* May the next result be taken without a turn? Not if the consumer has slowed down since: credit from faster times is void then. */
+/* May the next result be taken without a turn? Not if the consumer has slowed down since: credit from faster times is void then, but for
+ * that of LOOKS - 1 results at most. */
 static int may_take(struct pool_iter *it)
 {
-    if (!it->credit || (it->credit % LOOKS == 0 && clock_ticks() != it->ticks))
+    int look = it->credit % LOOKS == 0 || it->credit_full < LOOKS;
+    if (!it->credit || (look && clock_ticks() != it->ticks))
         return 0;
     it->credit--;
     return 1;
@@ -353,6 +355,10 @@ void pool_iter_free(struct pool_iter *it)
     status_clear();
     if (!it || it->forks != forks_count)
         return;
+    if (it->busy) {
+        status_say(POOL_INVALID, "this iterator is in use: its generator must not free it");
+        return;
+    }
     struct pool *pool = it->pool;
     let_go(it);
     pool_progress_finish(it->bar);

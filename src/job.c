@@ -238,10 +238,13 @@ static void tell_source_failed(struct job *j)
     char text[80];
     snprintf(text, sizeof text, "the generator of the items failed with code %d", j->source_code);
     struct ending e = {.index = j->source.count, .status = POOL_SOURCE_FAILED, .code = j->source_code, .slot = -1, .text = text};
-    if (j->kind == JOB_MAP)
-        note_failure(j, &e);            /* the highest index: any failed item comes before it */
-    else
+    if (j->kind != JOB_MAP) {
         put(j, &e);
+        return;
+    }
+    note_failure(j, &e);                /* the highest index: any failed item comes before it */
+    if (j->fail_fast)
+        job_cut(j, POOL_SOURCE_FAILED, 1);
 }
 
 void job_source_failed(struct job *j, int code)

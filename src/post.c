@@ -268,7 +268,7 @@ int books_grow(struct books *b, const void *owner, size_t index, const void *dat
     unsigned char *at = (unsigned char *)(b->open + 1) + nth * size;
     if (size == 8)                      /* the call alone takes longer */
         memcpy(at, data, 8);
-    else
+    else if (size)
         memcpy(at, data, size);
     post->piece.count++;
     b->eager += post->eager != 0;

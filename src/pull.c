@@ -123,12 +123,13 @@ static void keep(struct sched *s, struct job *j, const struct piece *piece)
     }
     job_sent(j, 1, piece->size);
     job_settle(j, &e, piece->size);
+    job_tell(j);
 }
 
 static void place(struct sched *s, struct job *j, struct crew_worker *w, const struct pool_bytes *item)
 {
     struct piece piece = {.index = j->source.next, .count = 1, .data = item->data, .size = item->size, .owner = j};
-    size_t most = span_most(j, item->size);
+    size_t most = s->asleep ? 0 : span_most(j, item->size);     /* then none would join it */
     source_pulled(&j->source);
     j->source.size = item->size;
     if (w && !j->retries && item->size <= w->books.channel.slot_size && crew_left(&s->crew, w) &&
@@ -197,7 +198,7 @@ int sched_pull(struct sched *s, struct job *j)
     while (j && pull_one(s, j, &p))
         done = 1;
     if (j)
-        sched_end(s, j);
+        sched_conclude(s, j);
     if (done)
         status_clear();                 /* the generator may have used the library: what it was told is not this call's */
     return done;

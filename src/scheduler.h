@@ -65,6 +65,9 @@ void sched_ready(struct sched *sched, struct job *job);     /* it may have somet
 /* Is everything of it over? Then it is in no list any more and may have been freed. */
 int  sched_end(struct sched *sched, struct job *job);
 
+/* Acts on what has become of it: cuts off what it has under way, or ends it. It may have been freed then, too. */
+void sched_conclude(struct sched *sched, struct job *job);
+
 /* Waits until ready(arg) or `deadline`, turning the loop where nobody else does. puller: the job whose generator this thread may call, or
  * NULL. Nonzero: it is ready. */
 typedef int sched_is_ready(void *arg);

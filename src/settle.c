@@ -83,6 +83,14 @@ static void take_event(struct sched *s, struct crew_worker *w, const struct even
     }
 }
 
+void sched_conclude(struct sched *s, struct job *j)
+{
+    if (j->cut && !j->recalled)
+        sched_cut(s, j, j->cut, j->kill);
+    else
+        sched_end(s, j);
+}
+
 /* After the items of `j` came back or ended: it may be over, or its caller may have to pull. */
 static void touch(struct sched *s, struct job *j)
 {
@@ -90,10 +98,7 @@ static void touch(struct sched *s, struct job *j)
         job_tell(j);
     else if (j->source.pull)
         waiter_wake(&j->waiter);
-    if (j->cut && !j->recalled)
-        sched_cut(s, j, j->cut, j->kill);
-    else
-        sched_end(s, j);
+    sched_conclude(s, j);
 }
 
 /* What it has done, for those who ask. */

@@ -390,6 +390,91 @@ static void an_item_goes_to_an_idle_worker_beside_a_birth(void **state)
     assert_false(slow.late);
 }
 
+/* ---- Ends */
+
+static int never_ends(struct pool_task *task)
+{
+    (void)task;
+    atomic_fetch_add(done, 1);
+    for (;;)
+        pause();
+    return 0;
+}
+
+/* Fails when its two items run. */
+static int two_then_failure(void *made, struct pool_bytes *item)
+{
+    size_t *count = made;
+    if (*count == 2)
+        return check_until(all_ran, count, PATIENCE) ? -7 : -8;
+    ++*count;
+    *item = (struct pool_bytes){NULL, 0};
+    return 1;
+}
+
+static void its_failure_kills_what_runs(struct pool_iter *(*imap)(struct pool *, pool_fn *, struct pool_items, const struct pool_call *))
+{
+    struct pool_call call = {.fail_fast = 1};
+    size_t made = 0;
+    struct pool_iter *iter = imap(pool, never_ends, pool_generator(two_then_failure, &made), &call);
+    const struct pool_result *r;
+    while ((r = pool_next_timeout(iter, PATIENCE)))
+        if (r->status == POOL_SOURCE_FAILED)
+            assert_int_equal(r->code, -7);
+    assert_int_equal(pool_iter_status(iter), POOL_SOURCE_FAILED);
+    pool_iter_free(iter);
+}
+
+static void with_fail_fast_its_failure_kills_what_runs_in_order(void **state)
+{
+    (void)state;
+    its_failure_kills_what_runs(pool_imap);
+}
+
+static void with_fail_fast_its_failure_kills_what_runs_out_of_order(void **state)
+{
+    (void)state;
+    its_failure_kills_what_runs(pool_imap_unordered);
+}
+
+static void with_fail_fast_its_failure_kills_what_runs_of_a_map(void **state)
+{
+    struct pool_call call = {.fail_fast = 1};
+    size_t made = 0;
+    (void)state;
+    assert_int_equal(pool_map(pool, never_ends, pool_generator(two_then_failure, &made), NULL, 0, &call), POOL_SOURCE_FAILED);
+    assert_int_equal(pool_failure()->code, -7);
+}
+
+struct suicide { struct pool_iter *iter; int tries; };
+
+/* From the second pull on, which is pool_next's. */
+static int frees_its_iterator(void *cursor, struct pool_bytes *item)
+{
+    struct suicide *s = cursor;
+    if (s->iter) {
+        pool_iter_free(s->iter);
+        s->tries += pool_error()[0] != '\0';
+    }
+    *item = (struct pool_bytes){NULL, 0};
+    return s->tries < 3;
+}
+
+static void it_must_not_free_its_own_iterator(void **state)
+{
+    struct suicide s = {NULL, 0};
+    struct pool_call call = {.window = 2};
+    (void)state;
+    atomic_store(done, 0);
+    s.iter = pool_imap(pool, count_one, pool_generator(frees_its_iterator, &s), &call);
+    assert_non_null(s.iter);
+    while (pool_next(s.iter))
+        ;
+    assert_int_equal(pool_iter_status(s.iter), POOL_OK);
+    assert_int_equal(s.tries, 3);
+    pool_iter_free(s.iter);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -401,6 +486,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_item_goes_to_one_that_is_through_and_not_behind_a_slow_one, make_two, end_two),
         cmocka_unit_test_setup_teardown(it_does_after_many_others, make_two_after_many, end_two_after_many),
         cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_beside_a_birth, make_three, end_two),
+        cmocka_unit_test_setup_teardown(with_fail_fast_its_failure_kills_what_runs_in_order, make_two, end_two),
+        cmocka_unit_test_setup_teardown(with_fail_fast_its_failure_kills_what_runs_out_of_order, make_two, end_two),
+        cmocka_unit_test_setup_teardown(with_fail_fast_its_failure_kills_what_runs_of_a_map, make_two, end_two),
+        cmocka_unit_test_setup_teardown(it_must_not_free_its_own_iterator, make_two, end_two),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }
