@@ -76,7 +76,7 @@ static struct crew_worker *rather_a_dry_one(struct sched *s, struct job *j, stru
         return found;
     for (size_t i = 0; i < s->crew.hands_count; i++) {
         struct crew_worker *w = s->crew.hands[i];
-        if (w != found && can_take(w, j) && books_are_dry(&w->books))
+        if (w != found && has_lane(w, j) && books_are_dry(&w->books))      /* the depth is for what waits: none of it does */
             return w;
     }
     return found;

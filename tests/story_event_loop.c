@@ -74,10 +74,10 @@ static int fail_when_told(struct pool_worker *worker)
 /* ---- A generator */
 
 struct counter {
-    size_t next, count;
-    int error; /* instead of an end */
-    pthread_t thread; /* the only one that may pull */
-    int strangers;
+    size_t    next, count;
+    int       error;                    /* instead of an end */
+    pthread_t thread;                   /* the only one that may pull */
+    int       strangers;
 };
 
 static int pull(void *cursor, struct pool_bytes *item)
@@ -100,19 +100,19 @@ static struct counter counter(size_t count)
 /* ---- The loop */
 
 struct handle {
-    struct pool_job *job; /* one of the two, or none any more */
+    struct pool_job  *job;              /* one of the two, or none any more */
     struct pool_iter *iter;
-    int ordered, gaps; /* gaps: cancelled, and what had not started is left out */
-    size_t next; /* results that came, of an iterator */
-    size_t ok, not_ok;
-    enum pool_status end;
+    int               ordered, gaps;    /* gaps: cancelled, and what had not started is left out */
+    size_t            next;             /* results that came, of an iterator */
+    size_t            ok, not_ok;
+    enum pool_status  end;
 };
 
 struct loop {
-    struct pool *pool;
-    int fd, epoll;
+    struct pool  *pool;
+    int           fd, epoll;
     struct handle handles[HANDLES];
-    size_t count, open;
+    size_t        count, open;
 };
 
 static void open_loop(struct loop *loop, struct pool *pool)
@@ -273,7 +273,7 @@ static void came(const struct handle *h, size_t count)
 
 struct wanted {
     struct pool *pool;
-    unsigned ok, cancelled;
+    unsigned     ok, cancelled;
 };
 
 static int have_ended(void *wanted)
@@ -327,8 +327,7 @@ static void maps_iterators_and_jobs_together_to_the_end(void **state)
 
 static void many_rounds_on_one_descriptor(void **state)
 {
-    int rounds = getenv("FORKPOOL_LONG") ? 20000 : check_under("") ? 50
-                                                                   : 500;
+    int rounds = getenv("FORKPOOL_LONG") ? 20000 : check_under("") ? 50 : 500;
     struct loop loop;
     int i;
 
@@ -379,7 +378,7 @@ static int work_and_crash_now_and_then(struct pool_task *task)
 /* With its only worker a generator's iterator loses everything that could have news for it but the replacement. */
 static void goes_on_after_the_only_worker(pool_fn *fn, int ordered, const struct pool_options *options, size_t bad)
 {
-    const struct pool_call call = {.window = 1}; /* nothing else waits to be handed out */
+    const struct pool_call call = {.window = 1};        /* nothing else waits to be handed out */
     struct counter source = counter(50);
     struct pool *pool = pool_create(options);
     struct loop loop;
@@ -534,7 +533,7 @@ static void not_readable_between_results_of_a_generator(void **state)
     (void)state;
     open_loop(&loop, make_pool(1));
     begin_unordered(&loop, good_at_step, pool_generator(pull, &source), NULL);
-    take_all(&loop); /* a generator is pulled only here: let the worker have what it wants */
+    take_all(&loop);                    /* a generator is pulled only here: let the worker have what it wants */
     each_result_is_one_piece_of_news(&loop, 10);
     close_loop(&loop);
 }
@@ -584,10 +583,10 @@ static void readable_until_all_was_taken(void **state)
     await_ends(loop.pool, 3, 0);
     for (i = 0; i < 3; i++) {
         assert_true(is_readable(loop.fd));
-        assert_true(is_readable(loop.fd)); /* looking takes nothing away */
+        assert_true(is_readable(loop.fd));              /* looking takes nothing away */
         assert_non_null(pool_next_timeout(h->iter, 0));
     }
-    assert_true(is_readable(loop.fd)); /* the end */
+    assert_true(is_readable(loop.fd));                  /* the end */
     assert_null(pool_next_timeout(h->iter, 0));
     assert_false(is_readable(loop.fd));
     pool_iter_free(h->iter);
@@ -608,7 +607,7 @@ static void an_end_that_was_told_is_not_news(void **state)
         ;
     while (pool_job_wait(j->job, 0) == POOL_PENDING)
         ;
-    assert_false(is_readable(loop.fd)); /* though neither was freed */
+    assert_false(is_readable(loop.fd));                 /* though neither was freed */
     pool_iter_cancel(h->iter);
     pool_job_cancel(j->job);
     assert_false(is_readable(loop.fd));
@@ -745,7 +744,7 @@ static void what_was_freed_has_no_news(void **state)
     await_ends(loop.pool, 6, 0);
     await_news(&loop);
     pool_job_free(job->job);
-    assert_true(is_readable(loop.fd)); /* the iterator's */
+    assert_true(is_readable(loop.fd));                  /* the iterator's */
     pool_iter_free(iter->iter);
     assert_false(is_readable(loop.fd));
     close_loop(&loop);
@@ -769,7 +768,7 @@ static void what_was_freed_early_never_has_news(void **state)
 /* ---- With callbacks */
 
 struct gate {
-    int pipe[2];
+    int        pipe[2];
     atomic_int entered;
 };
 
@@ -855,7 +854,7 @@ static void what_a_callback_has_freed_is_no_news(void **state)
 
 struct blocking {
     struct pool *pool;
-    int wrong;
+    int          wrong;
 };
 
 static void *use_blocking_calls(void *arg)
@@ -914,8 +913,8 @@ static void beside_a_thread_of_blocking_calls(void **state)
 }
 
 struct long_call {
-    struct pool *pool;
-    struct counter source;
+    struct pool     *pool;
+    struct counter   source;
     enum pool_status status;
 };
 
@@ -1076,13 +1075,13 @@ static void a_closed_pool_gives_no_new_one(void **state)
 #ifdef HAVE_UV
 
 static struct {
-    int (*loop_init)(uv_loop_t *loop);
-    int (*loop_close)(uv_loop_t *loop);
-    int (*run)(uv_loop_t *loop, uv_run_mode mode);
-    int (*poll_init)(uv_loop_t *loop, uv_poll_t *handle, int fd);
-    int (*poll_start)(uv_poll_t *handle, int events, uv_poll_cb callback);
-    int (*timer_init)(uv_loop_t *loop, uv_timer_t *handle);
-    int (*timer_start)(uv_timer_t *handle, uv_timer_cb callback, uint64_t timeout, uint64_t repeat);
+    int  (*loop_init)(uv_loop_t *loop);
+    int  (*loop_close)(uv_loop_t *loop);
+    int  (*run)(uv_loop_t *loop, uv_run_mode mode);
+    int  (*poll_init)(uv_loop_t *loop, uv_poll_t *handle, int fd);
+    int  (*poll_start)(uv_poll_t *handle, int events, uv_poll_cb callback);
+    int  (*timer_init)(uv_loop_t *loop, uv_timer_t *handle);
+    int  (*timer_start)(uv_timer_t *handle, uv_timer_cb callback, uint64_t timeout, uint64_t repeat);
     void (*close)(uv_handle_t *handle, uv_close_cb callback);
 } uv;
 

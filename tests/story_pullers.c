@@ -1,5 +1,5 @@
-/* A generator may wait for what its earlier items do, however fast they came: each is at a worker before the next is asked for, and at an
- * idle one where there is one.
+/* A generator may wait for what its earlier items do, however fast they came: each is at a worker before the next is asked for, and, unless
+ * they come in less than 5 us each, at an idle one where there is one.
  *
  * It is pulled on when the last worker has died and been replaced, though its caller is asleep, or elsewhere, meanwhile: with nothing
  * under way, nothing else would tell it that there is a worker again. The first two items kill their worker, the only one. Whether another
@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "check.h"
 
+#include "clock.h"
 #include "pool.h"
 
 #include <poll.h>
@@ -235,8 +236,15 @@ static void items_are_aligned(void **state)
 /* ---- Behind a slow one */
 
 /* One of two items runs until the third has. The generator gives that when the other one is through, and waits for it. Some come before,
- * each when a worker is through. */
+ * each when a worker is through, and slowly enough to be worth the care. */
 static struct { size_t made, before; int late; } slow;
+
+static void take_ten_microseconds(void)
+{
+    int64_t until = clock_now() + 10000;
+    while (clock_now() < until)
+        ;
+}
 
 static int third_ran(void *unused)
 {
@@ -267,6 +275,8 @@ static int next_behind(void *unused, struct pool_bytes *item)
     (void)unused;
     if ((slow.made < slow.before || slow.made == slow.before + 2) && !check_until(one_is_through, NULL, PATIENCE))
         slow.late = 1;
+    if (slow.made < slow.before)
+        take_ten_microseconds();
     if (slow.made == slow.before + 3) {
         slow.late |= !check_until(third_ran, NULL, PATIENCE);
         return 0;
