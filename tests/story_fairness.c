@@ -428,26 +428,6 @@ static void a_consumer_that_slows_down_keeps_the_workers_busy(void **state)
     pool_destroy(pool);
 }
 
-/* One that has been slow from the start makes a turn for each, so that a place in the window is filled as soon as it is free. */
-static void a_slow_consumer_fills_each_place_at_once(void **state)
-{
-    struct pool *pool = make_pool(1);
-    struct pool_call call = {.window = 4};
-    long pulled = 0, before;
-    struct pool_iter *iter = pool_imap_unordered(pool, answer, pool_generator(counted, &pulled), &call);
-    int i;
-
-    (void)state;
-    for (i = 0; i < 20; i++) {
-        before = pulled;
-        slow_results_until_more_is_pulled(iter, &pulled);
-        if (i >= 5)
-            assert_int_equal(pulled - before, 1);
-    }
-    pool_iter_free(iter);
-    pool_destroy(pool);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -471,7 +451,6 @@ int main(void)
         STORY(a_call_is_not_starved_by_a_stream_beside_it),
         STORY(a_call_does_not_wait_for_all_of_a_map),
         STORY(a_consumer_that_slows_down_keeps_the_workers_busy),
-        STORY(a_slow_consumer_fills_each_place_at_once),
     };
 
     return cmocka_run_group_tests(tests, ledger_setup, ledger_teardown);
