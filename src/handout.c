@@ -266,8 +266,10 @@ static void tell_pullers(struct sched *s)
     s->deserted = 0;
     for (struct link *l = s->jobs.next; l != &s->jobs; l = l->next) {
         struct job *j = LINK_OWNER(l, struct job, open);
-        if (j->source.pull)
+        if (j->source.pull) {
+            j->pull_again = 1;
             job_tell(j);
+        }
     }
 }
 

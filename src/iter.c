@@ -270,7 +270,7 @@ static void update_news(struct pool_iter *it, int got)
 {
     struct job *job = &it->job;
     pthread_mutex_lock(&it->pool->sched.lock);
-    int left = it->over || job->ended || cells_front(&job->cells);
+    int left = it->over || job->ended || cells_front(&job->cells) || job->pull_again;     /* since we have pulled */
     job->told = !got && (it->over || (job->ended && !front(it)));
     news_set(&it->pool->news, &job->has_news, left && !job->told);
     pthread_mutex_unlock(&it->pool->sched.lock);

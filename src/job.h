@@ -41,6 +41,7 @@ struct job {
     int                    measured;            /* it was */
     unsigned               pulls, leisure;      /* of its generator: items asked for; so many still to be placed with care (pull.c), */
     int64_t                pulls_since;         /*   and when we last looked how long it takes */
+    int                    pull_again;          /* its caller could not pull, and can now */
     size_t                 bytes;               /* of items outstanding */
     size_t                 result_size;         /* typical size of a result: learned */
     enum pool_status       cut;                 /* not OK: nothing more is handed over, and it ends with this */

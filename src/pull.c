@@ -195,6 +195,8 @@ int sched_pull(struct sched *s, struct job *j)
 {
     struct pulling p = {0};
     int done = 0;
+    if (j)
+        j->pull_again = 0;
     while (j && pull_one(s, j, &p))
         done = 1;
     if (j)
