@@ -195,12 +195,12 @@ int sched_pull(struct sched *s, struct job *j)
 {
     struct pulling p = {0};
     int done = 0;
-    if (j)
-        j->pull_again = 0;
-    while (j && pull_one(s, j, &p))
+    if (!j)
+        return 0;
+    j->pull_again = 0;
+    while (pull_one(s, j, &p))
         done = 1;
-    if (j)
-        sched_conclude(s, j);
+    sched_conclude(s, j);
     if (done)
         status_clear();                 /* the generator may have used the library: what it was told is not this call's */
     return done;

@@ -456,12 +456,12 @@ static void with_fail_fast_its_failure_kills_what_runs_of_a_map(void **state)
     assert_int_equal(pool_failure()->code, -7);
 }
 
-struct suicide { struct pool_iter *iter; int tries; };
+struct freeing { struct pool_iter *iter; int tries; };
 
 /* From the second pull on, which is pool_next's. */
 static int frees_its_iterator(void *cursor, struct pool_bytes *item)
 {
-    struct suicide *s = cursor;
+    struct freeing *s = cursor;
     if (s->iter) {
         pool_iter_free(s->iter);
         s->tries += pool_error()[0] != '\0';
@@ -472,13 +472,13 @@ static int frees_its_iterator(void *cursor, struct pool_bytes *item)
 
 static void it_must_not_free_its_own_iterator(void **state)
 {
-    struct suicide s = {NULL, 0};
+    struct freeing s = {NULL, 0};
     struct pool_call call = {.window = 2};
     (void)state;
     atomic_store(done, 0);
     s.iter = pool_imap(pool, count_one, pool_generator(frees_its_iterator, &s), &call);
     assert_non_null(s.iter);
-    while (pool_next(s.iter))
+    while (pool_next_timeout(s.iter, PATIENCE))
         ;
     assert_int_equal(pool_iter_status(s.iter), POOL_OK);
     assert_int_equal(s.tries, 3);

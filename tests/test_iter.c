@@ -1,8 +1,12 @@
-/* When an iterator hands over a result without a turn of the loop: while it has credit, and its consumer has not slowed down. */
+/* When an iterator hands over a result without a turn of the loop: while it has credit, and its consumer has not slowed down. And that it
+ * stays news when it can be pulled again, though its consumer has just found nothing. */
 #define _GNU_SOURCE
 #include "check.h"
 
 #include "iter.c" /* NOLINT(bugprone-suspicious-include) */
+
+#include <poll.h>
+#include <unistd.h>
 
 /* Whether it may take, with credit left of so much, when the coarse clock stands as it stood at the last turn (or does not). */
 static int takes(unsigned credit, unsigned credit_full, int slow)
@@ -48,6 +52,43 @@ static void one_that_was_slow_from_the_start_is_noticed_at_once(void **state)
         assert_false(takes(credit, credit, 1));
 }
 
+static int never_ends(struct pool_task *task)
+{
+    (void)task;
+    for (;;)
+        pause();
+    return 0;
+}
+
+static int endless(void *unused, struct pool_bytes *item)
+{
+    (void)unused;
+    *item = (struct pool_bytes){NULL, 0};
+    return 1;
+}
+
+/* The thread that turns the loop tells it between the consumer's turn and its look at what is left. */
+static void what_can_be_pulled_again_is_news(void **state)
+{
+    struct pool_call call = {.window = 1};
+    struct pool *pool = pool_create(&(struct pool_options){.workers = 1});
+    struct pollfd news = {.fd = pool_fd(pool), .events = POLLIN};
+    struct pool_iter *it = pool_imap(pool, never_ends, pool_generator(endless, NULL), &call);
+    (void)state;
+    assert_null(pool_next_timeout(it, 0));
+    assert_int_equal(poll(&news, 1, 0), 0);
+    pthread_mutex_lock(&pool->sched.lock);
+    it->job.pull_again = 1;
+    pthread_mutex_unlock(&pool->sched.lock);
+    update_news(it, 0);
+    assert_int_equal(poll(&news, 1, 0), 1);
+    assert_null(pool_next_timeout(it, 0));
+    assert_int_equal(poll(&news, 1, 0), 0);
+    pool_terminate(pool);
+    pool_iter_free(it);
+    pool_destroy(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -55,6 +96,7 @@ int main(void)
         cmocka_unit_test(a_quick_consumer_uses_up_its_credit),
         cmocka_unit_test(one_that_slows_down_is_noticed_within_a_few_results),
         cmocka_unit_test(one_that_was_slow_from_the_start_is_noticed_at_once),
+        cmocka_unit_test(what_can_be_pulled_again_is_news),
     };
 
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
