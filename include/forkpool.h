@@ -501,7 +501,8 @@ POOL_API void pool_queue_free(struct pool_queue *queue);
  * On a terminal it is drawn at its start and then at most ten times a second, several bars one below the other; where stderr is
  * anything else, or TERM is dumb or missing, once at its end. A bar that has finished keeps its line, above those that still run (16 of
  * them are seen at most). Blocks need UTF-8 in LC_ALL, LC_CTYPE or LANG, else it is ASCII. Nothing is coloured. Descriptor 2 is written
- * to directly, past stdio, and only while it is the file that it was at the start.
+ * to directly, past stdio, and only while it is the file that it was at the start. A program that dies of a signal leaves its line open;
+ * a shell begins one for its prompt.
  *
  * label: copied; NULL or "" is none; cut after 255 bytes, and what no terminal shows as a letter is '?'. total: how many there will be;
  * 0 is unknown: no bar then, but count, time and rate, and so it is once there are more than total.

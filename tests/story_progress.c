@@ -375,10 +375,78 @@ static void ctrl_c_in_a_loop_leaves_the_cursor_on_a_new_line(void **state)
     assert_new_line_after_ctrl_c(leaves_its_loop);
 }
 
+/* ---- Ctrl-C as it is unless a program says otherwise: it ends the program, and the shell goes on */
+
+static const char *own_path;
+
+/* What the shell runs. */
+static int knows_nothing_of_signals(void)
+{
+    WANT((pool = pool_create(&(struct pool_options){.workers = 2})) != NULL);
+    WANT(pool_map(pool, wait_from_10_on, pool_range(100), NULL, 0, &labelled) == POOL_OK);
+    return 0;
+}
+
+static void becomes_a_shell(void)
+{
+    lead_the_terminal();
+    WANT(dup2(terminal_of_host, 0) == 0 && dup2(terminal_of_host, 1) == 1);
+    setenv("PS1", "ready> ", 1);
+    unsetenv("ENV");
+    execl("/bin/sh", "sh", "-i", (char *)NULL);
+    WANT(!"a shell");
+}
+
+static void types(int master, const char *what)
+{
+    text[0] = '\0';
+    assert_int_equal(write(master, what, strlen(what)), (ssize_t)strlen(what));
+}
+
+/* The terminal is the shell's as soon as the program has ended: it begins a line for its prompt, since the program died of SIGINT. */
+static void ctrl_c_that_kills_leaves_the_prompt_on_a_new_line(void **state)
+{
+    struct child shell;
+    char command[4096];
+    int master = open_master(&terminal_of_host);
+
+    (void)state;
+    snprintf(command, sizeof command, "'%s' under-a-shell\n", own_path);
+    fflush(NULL);
+    shell.pid = fork();
+    if (shell.pid == 0)
+        becomes_a_shell();
+    close(terminal_of_host);
+
+    awaited = "ready> ";
+    int ready = check_until(has_awaited, &master, PATIENCE);
+    types(master, command);
+    awaited = "10/100";
+    int drawn = check_until(has_awaited, &master, PATIENCE);
+    types(master, "\003");
+    awaited = "\nready> ";
+    int on_a_new_line = check_until(has_awaited, &master, PATIENCE);
+    types(master, "echo code=$?\n");
+    awaited = "code=130";
+    int by_sigint = check_until(has_awaited, &master, PATIENCE);
+    types(master, "exit\n");
+    int over = check_until(has_ended, &shell, PATIENCE);
+    if (!over) {
+        kill(shell.pid, SIGKILL);
+        waitpid(shell.pid, &shell.status, 0);
+    }
+    close(master);
+    assert_true(ready && drawn && on_a_new_line && by_sigint && over);
+}
+
 #define WITH(setup, function) cmocka_unit_test_setup_teardown(function, setup, destroy)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    own_path = argv[0];
+    if (argc > 1)
+        return knows_nothing_of_signals();
+
     const struct CMUnitTest tests[] = {
         WITH(make, a_map_tells_what_has_ended),
         WITH(make, a_list_does),
@@ -391,6 +459,7 @@ int main(void)
         WITH(make, two_at_a_time_take_a_line_each),
         cmocka_unit_test(ctrl_c_in_a_call_leaves_the_cursor_on_a_new_line),
         cmocka_unit_test(ctrl_c_in_a_loop_leaves_the_cursor_on_a_new_line),
+        cmocka_unit_test(ctrl_c_that_kills_leaves_the_prompt_on_a_new_line),
         WITH(make_serial, a_map_tells_what_has_ended),
         WITH(make_serial, an_iterator_tells_what_was_delivered),
     };
