@@ -84,6 +84,16 @@ void cradles_tell(struct cradles *cradles, int socket)
     }
 }
 
+int cradles_are_empty(const struct cradles *cradles)
+{
+    unsigned slot;
+
+    for (slot = 0; slot < cradles->slots; slot++)
+        if (cradles->slot[slot].alive || cradles->slot[slot].owed)
+            return 0;
+    return 1;
+}
+
 /* ---- Births ---- */
 
 static pid_t fork_worker(unsigned slot, uint32_t generation, const int pipes[FD_MAX], const struct newborn *newborn)

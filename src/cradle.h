@@ -31,6 +31,9 @@ int cradles_kill_all(struct cradles *cradles);
 /* Reaps all children that are dead, whoever they are. Zero: no child is left at all. Does not block. */
 int cradles_reap(struct cradles *cradles);
 
+/* Nonzero: no worker is alive, and nothing is left to tell. */
+int cradles_are_empty(const struct cradles *cradles);
+
 /* Nonzero: there is something to tell. */
 int cradles_owe(const struct cradles *cradles);
 

@@ -122,6 +122,9 @@ void crew_release(struct crew *crew, struct crew_worker *worker);
 /* All of them leave; those that are not ready are killed. Nobody is replaced any more. */
 void crew_dismiss_all(struct crew *crew);
 
+/* The nursery may leave when they have. */
+void crew_retire(struct crew *crew);
+
 /* A worker that leaves has ended its last item: whoever succeeds it may begin. */
 void crew_succeed(struct crew *crew, struct crew_worker *worker);
 

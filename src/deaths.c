@@ -119,6 +119,11 @@ void crew_dismiss_all(struct crew *c)
     }
 }
 
+void crew_retire(struct crew *c)
+{
+    nursery_retire(c->nursery);
+}
+
 int crew_wants(const struct crew *c, unsigned index)
 {
     return index < c->size && !c->leaving && !c->broken;
@@ -127,7 +132,10 @@ int crew_wants(const struct crew *c, unsigned index)
 void crew_succeed(struct crew *c, struct crew_worker *w)
 {
     unsigned index = w->index;
-    if (w->state != WORKER_LEAVING || !places_is_holder(c, w) || !crew_wants(c, index))
+    if (w->state != WORKER_LEAVING)
+        return;
+    c->polls[CREW_POLL_WORKERS + w->slot].fd = -1;      /* its end is what was asked for */
+    if (!places_is_holder(c, w) || !crew_wants(c, index))
         return;
     struct crew_worker *slot = places_free_slot(c);
     if (!slot && !c->places[index].heir)

@@ -246,6 +246,7 @@ static void end_crew(struct pool *p)
     sched_turn(s, NULL);                /* what is finished is still delivered */
     sched_close(s, POOL_CANCELLED, 0);
     crew_dismiss_all(&s->crew);
+    crew_retire(&s->crew);
     sched_poke(s);
     if (!sched_wait(s, is_gone, p, &s->waiter, NULL, clock_deadline(GRACE))) {
         crew_condemn_all(&s->crew, POOL_CANCELLED, destroyed);
@@ -255,6 +256,8 @@ static void end_crew(struct pool *p)
     sched_bury_all(s);
     sched_wait(s, is_alone, p, &s->waiter, NULL, CLOCK_NEVER);
     helper_stop(&p->helper);
+    if (link_is_empty(&p->handles))
+        crew_unmap(&s->crew);           /* nothing is lent: while the nursery ends */
     crew_close(&s->crew, clock_deadline(POOL_KILL_TIME));
 }
 

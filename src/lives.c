@@ -135,6 +135,14 @@ static void too_late(struct crew *c, struct crew_worker *w)
 
 /* ---- Minding */
 
+/* Told by its birth, or only by its death, which may overtake it. */
+static void learn_pid(struct crew *c, struct crew_worker *w, pid_t pid)
+{
+    if (!w->pid && w->placed)
+        c->places[w->index].births++;
+    w->pid = pid;
+}
+
 static void hear_of(struct crew *c, const struct nursery_report *report)
 {
     struct crew_worker *w = report->slot < c->slots ? &c->workers[report->slot] : NULL;
@@ -142,9 +150,7 @@ static void hear_of(struct crew *c, const struct nursery_report *report)
         return;
     switch (report->state) {
     case NURSERY_BORN:
-        w->pid = report->pid;
-        if (w->placed)
-            c->places[w->index].births++;
+        learn_pid(c, w, report->pid);
         enlist(c, w);
         break;
     case NURSERY_UNBORN:
@@ -153,14 +159,14 @@ static void hear_of(struct crew *c, const struct nursery_report *report)
         could_not_fork(c, w, report->status);
         break;
     case NURSERY_DEAD:
-        w->pid = report->pid;
+        learn_pid(c, w, report->pid);
         w->wait_status = report->status;
         crew_lose(c, w, WORKER_DEAD);
         break;
     }
 }
 
-/* Without its nursery a crew is lost: the kernel kills the workers with it. */
+/* Without its nursery a crew is lost: the kernel kills the workers with it. One that was retired has told all deaths before. */
 static void lose_nursery(struct crew *c)
 {
     crew_break_off(c, EPIPE, "the process that starts the workers is gone: somebody killed it");
@@ -208,6 +214,12 @@ static void look_after_all(struct crew *c, int64_t now)
     fill_holes(c);
     for (unsigned i = 0; i < c->slots; i++)
         crew_attend(c, look_after(c, &c->workers[i], now));
+}
+
+void crew_begin(struct crew *c)
+{
+    look_after_all(c, clock_now());
+    nursery_flush(c->nursery);          /* what fails here, crew_mind meets again, or else the nursery's hello is missing */
 }
 
 int crew_mind(struct crew *c, int64_t now)

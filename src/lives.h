@@ -6,6 +6,9 @@
 
 #define LIVES_LEAVE_TIME 5000000000     /* nanoseconds for a finalizer while the slot is wanted */
 
+/* Asks for all workers; the nursery may not have settled in yet. */
+void crew_begin(struct crew *crew);
+
 /* Births and initializers have to be looked after at that time. */
 void crew_attend(struct crew *crew, int64_t at);
 

@@ -2,7 +2,7 @@
  *
  * Runs in the host, in whichever thread turns the loop, under the pool's lock.
  *
- * Invariants: nothing blocks but nursery_open and nursery_close. What is asked for is a want of its slot, not a queue entry:
+ * Invariants: nothing blocks but nursery_open, nursery_greet and nursery_close. What is asked for is a want of its slot, not a queue entry:
  * a birth, or a kill, or a birth and then a kill of the same generation, so that memory is bounded and a full socket loses
  * nothing. A kill of any generation but the one last borne is void at once. Only a child whose pid we know is waited for.
  *
@@ -34,6 +34,7 @@ struct nursery {
     struct nursery_line line;
     unsigned            slots;
     unsigned            unsent;         /* births and kills in wants */
+    int                 retires;        /* to be told that it may leave, when there is a flush: no haste, and its end may come otherwise */
     struct want         wants[];
 };
 
@@ -67,6 +68,17 @@ int nursery_open(struct nursery **nursery, const struct nursery_setup *setup)
     }
     *nursery = fresh;
     return 0;
+}
+
+int nursery_greet(struct nursery **nursery)
+{
+    int error = nursery_hear_hello(&(*nursery)->line);
+
+    if (error) {
+        nursery_forget(*nursery);
+        *nursery = NULL;
+    }
+    return error;
 }
 
 /* ---- Orders ---- */
@@ -111,6 +123,7 @@ static void drop_all(struct nursery *nursery)
         drop_birth(nursery, &nursery->wants[slot]);
         drop_kill(nursery, &nursery->wants[slot]);
     }
+    nursery->retires = 0;
 }
 
 void nursery_bear(struct nursery *nursery, unsigned slot, uint32_t generation, int task_pipe, int result_pipe)
@@ -145,6 +158,11 @@ void nursery_kill(struct nursery *nursery, unsigned slot, uint32_t generation)
     nursery->unsent++;
 }
 
+void nursery_retire(struct nursery *nursery)
+{
+    nursery->retires = 1;
+}
+
 /* The wants of one slot, the birth first. */
 static int send_wants(struct nursery *nursery, unsigned slot)
 {
@@ -172,22 +190,29 @@ static int passes(int error)
     return error == EAGAIN || error == EWOULDBLOCK || error == ETOOMANYREFS || error == ENOBUFS || error == ENOMEM;
 }
 
-int nursery_flush(struct nursery *nursery)
+static int send_all(struct nursery *nursery)
 {
     unsigned slot;
-    int error;
+    int error = 0;
 
-    for (slot = 0; slot < nursery->slots && nursery->unsent; slot++) {
+    for (slot = 0; slot < nursery->slots && nursery->unsent && !error; slot++)
         error = send_wants(nursery, slot);
-        if (error && passes(error))
-            return 0;
-        if (error) {                    /* gone; or the socket is not what it was, and then it shall be gone */
-            shutdown(nursery->line.socket, SHUT_WR);
-            drop_all(nursery);
-            return EPIPE;
-        }
-    }
-    return 0;
+    if (error || !nursery->retires)
+        return error;
+    error = say(nursery, ORDER_RETIRE, 0, 0, NULL);
+    nursery->retires = error != 0;
+    return error;
+}
+
+int nursery_flush(struct nursery *nursery)
+{
+    int error = send_all(nursery);
+
+    if (!error || passes(error))
+        return 0;
+    shutdown(nursery->line.socket, SHUT_WR);    /* gone; or the socket is not what it was, and then it shall be gone */
+    drop_all(nursery);
+    return EPIPE;
 }
 
 /* ---- Reports ---- */

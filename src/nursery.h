@@ -1,8 +1,8 @@
 /* The host's side of the nursery: births, kills, and what became of them.
  *
- * Runs in the host, in whichever thread turns the loop, under the pool's lock: nothing here blocks but nursery_open and
- * nursery_close. What is to be sent is kept as one wanted state per slot and flushed when the socket takes it; what comes back is
- * one coalesced state per slot. A slot is a worker's place (0 ... slots-1), a generation says which of its successive
+ * Runs in the host, in whichever thread turns the loop, under the pool's lock: nothing here blocks but nursery_open,
+ * nursery_greet and nursery_close. What is to be sent is kept as one wanted state per slot and flushed when the socket takes it; what
+ * comes back is one coalesced state per slot. A slot is a worker's place (0 ... slots-1), a generation says which of its successive
  * workers is meant: only the nursery signals, and only when both fit, so that a pid is never reused beneath us. */
 #ifndef POOL_NURSERY_H
 #define POOL_NURSERY_H
@@ -39,8 +39,11 @@ struct nursery_report {
 };
 
 /* Forks the nursery (twice, so that the host's wait() does not see it). 0, or an errno with nothing left behind.
- * Call with no lock that `settle_in` needs. Blocks until the nursery has said hello. */
+ * Call with no lock that `settle_in` needs. nursery_greet has to follow; orders may be given and flushed before. */
 int nursery_open(struct nursery **nursery, const struct nursery_setup *setup);
+
+/* Blocks until the nursery has said hello. 0; or an errno with nothing left behind but what was given to births, *nursery is NULL then. */
+int nursery_greet(struct nursery **nursery);
 
 /* For poll: the socket, and what to wait for on it (POLLIN, and POLLOUT while something is unsent). */
 int   nursery_fd(const struct nursery *nursery);
@@ -51,6 +54,10 @@ void nursery_bear(struct nursery *nursery, unsigned slot, uint32_t generation, i
 
 /* Asks for a SIGKILL to the process group of that worker, if it is still that generation. May be repeated. */
 void nursery_kill(struct nursery *nursery, unsigned slot, uint32_t generation);
+
+/* There will be no more births: it leaves by itself as soon as no worker is alive and that was told, killing all that is below it. Sent by
+ * some flush that comes: there is no haste, since nursery_close does the same. */
+void nursery_retire(struct nursery *nursery);
 
 /* Sends what is unsent. 0 (also where the socket is full), EPIPE: the nursery is gone. */
 int nursery_flush(struct nursery *nursery);

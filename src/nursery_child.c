@@ -36,10 +36,14 @@
 #include "pidfd.h"
 #include "signals.h"
 
+#define ORDERS 16                       /* obeyed in a row before anything is told: births, of which a host that waits knows nothing */
+
 struct nursery_child {
     struct nursery_setup setup;
     int                  socket, host;  /* host: a pidfd, or -1 */
     pid_t                host_pid, pid;
+    int                  asked;         /* to say hello, and it was not said yet */
+    int                  retired;       /* no more births will come */
     struct cradles      *cradles;
     struct newborn       newborn;
     int                 *keep;          /* descriptors, where the others are to be closed */
@@ -188,16 +192,15 @@ static int say_hello(const struct nursery_child *child)
     return error ? error : unsaid;
 }
 
-/* Nonzero: the host is out of reach. What makes no sense is not from our host's hand: ignored. */
-static int obey(struct nursery_child *child, const struct nursery_order *order, const int pipes[FD_MAX])
+/* What makes no sense is not from our host's hand: ignored. */
+static void obey(struct nursery_child *child, const struct nursery_order *order, const int pipes[FD_MAX])
 {
-    if (order->kind == ORDER_GO)
-        return say_hello(child);
+    child->asked |= order->kind == ORDER_GO;
     if (order->kind == ORDER_BIRTH)
         cradles_bear(child->cradles, order->slot, order->generation, pipes, &child->newborn);
     if (order->kind == ORDER_KILL)
         cradles_kill(child->cradles, order->slot, order->generation);
-    return 0;
+    child->retired |= order->kind == ORDER_RETIRE;
 }
 
 /* One order, no more: a birth takes as long as a fork, and the host's end must not wait behind all that are queued. Nonzero: there
@@ -213,13 +216,28 @@ static int listen_up(struct nursery_child *child)
         return 0;
     if (error && error != EBADMSG)              /* EBADMSG: the order may be whole but for its descriptors, see cradles_bear */
         return 1;
-    error = obey(child, &order, pipes);
+    obey(child, &order, pipes);
     fd_close(&pipes[0]);
     fd_close(&pipes[1]);
-    return error;
+    return 0;
 }
 
 /* ---- The loop ---- */
+
+static int owes(const struct nursery_child *child)
+{
+    return child->asked || cradles_owe(child->cradles);
+}
+
+/* Nonzero: the host is out of reach. */
+static int tell(struct nursery_child *child)
+{
+    if (child->asked && say_hello(child))
+        return 1;
+    child->asked = 0;
+    cradles_tell(child->cradles, child->socket);
+    return 0;
+}
 
 static int host_is_gone(const struct nursery_child *child, const struct pollfd watch[2])
 {
@@ -228,26 +246,34 @@ static int host_is_gone(const struct nursery_child *child, const struct pollfd w
     return kill(child->host_pid, 0) < 0 && errno == ESRCH;
 }
 
-/* Until the host is gone or wants no more. Orders that it sent before it said so are void. */
+/* Until the host is gone or wants no more, or all it wanted is over. Orders that it sent before it said so are void. Orders that are
+ * there go before telling, up to a bound, so that the host is woken once, while the first workers begin, and not from each fork. */
 static void serve(struct nursery_child *child)
 {
     static const struct timespec look = {.tv_nsec = 250000000};
     struct pollfd watch[2] = {{.fd = child->socket}, {.fd = child->host, .events = POLLIN}};
     sigset_t deaf;
+    unsigned untold = 0;                /* orders obeyed since */
 
     sigfillset(&deaf);
     sigdelset(&deaf, SIGCHLD);
     for (;;) {
         cradles_reap(child->cradles);   /* each time, not after EINTR only: a ready descriptor goes before a signal in ppoll */
-        cradles_tell(child->cradles, child->socket);
-        cradles_prepare(child->cradles, &child->newborn);
-        watch[0].events = (short)(POLLIN | POLLRDHUP | (cradles_owe(child->cradles) ? POLLOUT : 0));
+        if (child->retired && cradles_are_empty(child->cradles))
+            return;
+        if (!owes(child))
+            cradles_prepare(child->cradles, &child->newborn);
+        watch[0].events = (short)(POLLIN | POLLRDHUP | (owes(child) ? POLLOUT : 0));
         watch[0].revents = watch[1].revents = 0;
         if (ppoll(watch, 2, child->host < 0 ? &look : NULL, &deaf) < 0 && errno != EINTR && errno != EAGAIN)
             return;
         if (host_is_gone(child, watch) || watch[0].revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL))
             return;
-        if (watch[0].revents & POLLIN && listen_up(child))
+        int ordered = watch[0].revents & POLLIN;
+        if (ordered && listen_up(child))
+            return;
+        untold = ordered ? untold + 1 : 0;
+        if (untold % ORDERS == 0 && tell(child))
             return;
     }
 }

@@ -72,7 +72,7 @@ static int fork_twice(struct nursery_child *child, int hosts_end)
     return 0;
 }
 
-/* Waits for the nursery's first words. */
+/* The nursery's first words. */
 static int hear_hello(struct nursery_line *line)
 {
     struct pollfd watch = {.fd = line->socket, .events = POLLIN};
@@ -118,9 +118,15 @@ static int start(struct nursery_line *line, const struct nursery_setup *setup)
     nursery_child_destroy(child);
     fd_close(&self);
     fd_close(&ends[1]);                 /* before listening: its end must show */
-    if (!error)
-        error = say_go(line);
-    return error ? error : hear_hello(line);
+    return error ? error : say_go(line);
+}
+
+static void give_up(struct nursery_line *line)
+{
+    fd_close(&line->socket);            /* by which it leaves, wherever it is */
+    fd_close(&line->gone);
+    while (line->child && waitpid(line->child, NULL, 0) < 0 && errno == EINTR)
+        ;                               /* ECHILD, where the host ignores SIGCHLD: it is gone as well */
 }
 
 int nursery_fork(struct nursery_line *line, const struct nursery_setup *setup)
@@ -130,11 +136,16 @@ int nursery_fork(struct nursery_line *line, const struct nursery_setup *setup)
     line->socket = line->gone = -1;
     line->child = 0;
     error = start(line, setup);
-    if (error) {
-        fd_close(&line->socket);        /* by which it leaves, wherever it is */
-        fd_close(&line->gone);
-        while (line->child && waitpid(line->child, NULL, 0) < 0 && errno == EINTR)
-            ;                           /* ECHILD, where the host ignores SIGCHLD: it is gone as well */
-    }
+    if (error)
+        give_up(line);
+    return error;
+}
+
+int nursery_hear_hello(struct nursery_line *line)
+{
+    int error = hear_hello(line);
+
+    if (error)
+        give_up(line);
     return error;
 }

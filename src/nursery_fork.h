@@ -13,7 +13,10 @@ struct nursery_line {
     pid_t child;                        /* the nursery, if the host is its parent; else 0 */
 };
 
-/* Forks it and waits until it has settled in. 0, or an errno with nothing left behind. */
+/* Forks it. 0, or an errno with nothing left behind. */
 int nursery_fork(struct nursery_line *line, const struct nursery_setup *setup);
+
+/* Waits until it has settled in. 0, or an errno with nothing left behind. */
+int nursery_hear_hello(struct nursery_line *line);
 
 #endif

@@ -10,7 +10,8 @@
 
 enum nursery_order_kind { ORDER_GO = 1,         /* the one that was forked in between is gone: say hello */
                           ORDER_BIRTH,          /* with the task pipe and the result pipe */
-                          ORDER_KILL };
+                          ORDER_KILL,
+                          ORDER_RETIRE };       /* there are no more births: leave when nobody is alive */
 
 struct nursery_order { uint32_t kind, slot, generation; };      /* host to nursery */
 

@@ -1,12 +1,10 @@
-/* Workers' lives, without any: workers that die as soon as they are ready are replaced ever more slowly, and not for ever. */
+/* Workers' lives, without any: workers that die as soon as they are ready are replaced ever more slowly, and not for ever; and each birth
+ * counts once. */
 #define _GNU_SOURCE
 #include "check.h"
 
-#include "clock.h"
-#include "crew.h"
+#include "lives.c" /* NOLINT(bugprone-suspicious-include) */
 
-#include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +101,30 @@ static void a_crew_that_leaves_does_not_count(void **state)
     assert_int_equal(crew.broken, 0);
 }
 
+static void report(enum nursery_state state)
+{
+    hear_of(&crew, &(struct nursery_report){.state = state, .pid = 77});
+}
+
+static void a_birth_counts_once(void **state)
+{
+    (void)state;
+    worker.state = WORKER_STARTING;
+    report(NURSERY_BORN);
+    report(NURSERY_DEAD);
+    assert_int_equal(place.births, 1);
+    assert_int_equal(worker.state, WORKER_DEAD);
+}
+
+static void a_birth_that_its_death_overtook_counts(void **state)
+{
+    (void)state;
+    worker.state = WORKER_STARTING;
+    report(NURSERY_DEAD);
+    assert_int_equal(place.births, 1);
+    assert_int_equal(worker.pid, 77);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -111,6 +133,8 @@ int main(void)
         cmocka_unit_test_setup(a_hundred_of_them_break_the_crew, make),
         cmocka_unit_test_setup(a_worker_that_has_ended_something_begins_the_count_anew, make),
         cmocka_unit_test_setup(a_crew_that_leaves_does_not_count, make),
+        cmocka_unit_test_setup(a_birth_counts_once, make),
+        cmocka_unit_test_setup(a_birth_that_its_death_overtook_counts, make),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }

@@ -255,12 +255,19 @@ static int dev_null(void)
     return fd;
 }
 
+static int open_nursery(struct nursery **nursery, const struct nursery_setup *setup)
+{
+    int error = nursery_open(nursery, setup);
+
+    return error ? error : nursery_greet(nursery);
+}
+
 static struct nursery *open_slots(nursery_birth_fn *birth, unsigned slots)
 {
     struct nursery_setup setup = {.slots = slots, .birth = birth};
     struct nursery *nursery = NULL;
 
-    return nursery_open(&nursery, &setup) == 0 ? nursery : NULL;
+    return open_nursery(&nursery, &setup) == 0 ? nursery : NULL;
 }
 
 static struct nursery *open_one(nursery_birth_fn *birth)
@@ -695,7 +702,7 @@ static void test_settles_in_once_in_the_nursery(void **state)
     struct word worker;
 
     (void)state;
-    assert_int_equal(nursery_open(&nursery, &setup), 0);
+    assert_int_equal(open_nursery(&nursery, &setup), 0);
     settled = hear_of('s');
     bear(nursery, 0, 1);
     assert_next(nursery, NURSERY_BORN, 0, 1);
@@ -723,13 +730,51 @@ static void test_close_fds_keeps_what_is_passed(void **state)
     many[0] = dev_null();
     many[1] = dev_null();
     question = sees_only_passed;
-    assert_int_equal(nursery_open(&nursery, &setup), 0);
+    assert_int_equal(open_nursery(&nursery, &setup), 0);
     bear(nursery, 0, 1);
     status = wait_dead(nursery);
     assert_int_equal(WEXITSTATUS(status), 1);
     finish(nursery);
     fd_close(&many[0]);
     fd_close(&many[1]);
+}
+
+/* ---- What is asked of it before it has said hello, and for the last time ---- */
+
+static void test_whom_it_was_asked_for_before_its_hello_is_born(void **state)
+{
+    struct nursery_setup setup = {.slots = 1, .birth = live};
+    struct nursery *nursery;
+
+    (void)state;
+    assert_int_equal(nursery_open(&nursery, &setup), 0);
+    bear(nursery, 0, 4);
+    assert_int_equal(nursery_flush(nursery), 0);
+    assert_int_equal(nursery_greet(&nursery), 0);
+    assert_int_equal(hear_of('w'), assert_next(nursery, NURSERY_BORN, 0, 4).pid);
+    finish(nursery);
+}
+
+static void test_retired_it_leaves_with_its_last_worker_and_takes_all_along(void **state)
+{
+    struct nursery *nursery = open_slots(live_with_runaway, 2);
+
+    (void)state;
+    bear(nursery, 0, 1);
+    bear(nursery, 1, 1);
+    assert_next(nursery, NURSERY_BORN, 0, 1);
+    assert_next(nursery, NURSERY_BORN, 1, 1);
+    nursery_retire(nursery);
+    nursery_kill(nursery, 0, 1);
+    assert_next(nursery, NURSERY_DEAD, 0, 1);
+    nursery_kill(nursery, 1, 1);
+    assert_next(nursery, NURSERY_DEAD, 1, 1);
+    assert_int_equal(next(nursery).status, EPIPE);
+    fd_close(&witness[1]);
+    struct word word;
+    while ((word = hear(PATIENCE)).who) /* the first words of all, then their end */
+        assert_int_not_equal(word.who, '?');
+    finish(nursery);
 }
 
 /* ---- Kills ---- */
@@ -1259,7 +1304,7 @@ static int short_of_processes(void)
 
         if (setrlimit(RLIMIT_NPROC, &limit) < 0)
             return 1;
-        error = nursery_open(&nursery, &setup);
+        error = open_nursery(&nursery, &setup);
         unopened += error == EAGAIN;
         if (error) {
             if (error != EAGAIN || nursery || has_child() || count_fds() != fds)
@@ -1307,7 +1352,7 @@ static void test_short_of_descriptors_nothing_is_left(void **state)
     for (more = 0; more < 32; more++) {
         tight.rlim_cur = (rlim_t)more;
         setrlimit(RLIMIT_NOFILE, &tight);
-        error = nursery_open(&nursery, &setup);
+        error = open_nursery(&nursery, &setup);
         setrlimit(RLIMIT_NOFILE, &usual);
         if (error) {
             failures++;
@@ -1382,6 +1427,8 @@ int main(void)
         TEST(worker_leaves_when_birth_returns),
         TEST(settles_in_once_in_the_nursery),
         TEST(close_fds_keeps_what_is_passed),
+        TEST(whom_it_was_asked_for_before_its_hello_is_born),
+        TEST(retired_it_leaves_with_its_last_worker_and_takes_all_along),
         TEST(kill_of_another_generation_does_nothing),
         TEST(kill_of_the_unborn_follows_the_birth),
         TEST(senseless_orders_are_ignored),
