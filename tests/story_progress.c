@@ -393,8 +393,7 @@ static void becomes_a_shell(void)
     WANT(dup2(terminal_of_host, 0) == 0 && dup2(terminal_of_host, 1) == 1);
     setenv("PS1", "ready> ", 1);
     unsetenv("ENV");
-    execl("/bin/sh", "sh", "-i", (char *)NULL);
-    WANT(!"a shell");
+    WANT(execl("/bin/sh", "sh", "-i", (char *)NULL) == 0);
 }
 
 static void types(int master, const char *what)
