@@ -127,7 +127,7 @@ static void a_map_of_unknown_length_counts(void **state)
     catch_stderr(file());
     assert_int_equal(pool_map(pool, odd_ones_fail, pool_generator(next, &left), NULL, 0, &labelled), POOL_FAILED);
     read_file();
-    one_line_with_count_and_failures("100");
+    one_line_with_count_and_failures(": 100 it [");
     assert_int_equal(count("100/"), 0);
 }
 
@@ -232,6 +232,12 @@ static int has_awaited(void *master)
     return strstr(text, awaited) != NULL;
 }
 
+/* What was awaited has come, and the cursor is on a new line. */
+static int ends_awaited_line(void *master)
+{
+    return has_awaited(master) && text[strlen(text) - 1] == '\n';
+}
+
 struct pair { struct pool_iter *first, *second; int master; };
 
 /* Goes on with both; nonzero: both are on the screen, and from the lower one it went back to the upper one. */
@@ -261,13 +267,12 @@ static void two_at_a_time_take_a_line_each(void **state)
     pool_iter_free(pair.first);
     pool_iter_free(pair.second);
     awaited = "second: 100%";
-    int ended = check_until(has_awaited, &pair.master, 30);
+    int ended = check_until(ends_awaited_line, &pair.master, 30);
     give_back_stderr();
     assert_true(drawn && ended);
     assert_non_null(strstr(text, "first: 100%"));
     assert_true(strstr(text, "first: 100%") < strstr(text, "second: 100%"));
     assert_true(count("10000/10000") >= 2);
-    assert_int_equal(text[strlen(text) - 1], '\n');
     close(slave);
     close(pair.master);
 }
@@ -355,10 +360,9 @@ static void assert_new_line_after_ctrl_c(void (*act)(void))
         kill(child.pid, SIGKILL);
         waitpid(child.pid, &child.status, 0);
     }
-    has_line(&master);
-    assert_true(drawn && over);
+    int on_a_new_line = check_until(ends_awaited_line, &master, PATIENCE);
+    assert_true(drawn && over && on_a_new_line);
     assert_true(WIFEXITED(child.status) && WEXITSTATUS(child.status) == 0);
-    assert_int_equal(text[strlen(text) - 1], '\n');
     assert_int_equal(count("\n"), 1);
     close(master);
 }
