@@ -116,7 +116,7 @@ struct cell *cells_front(struct cells *c)
 
 struct cell *cells_front_over_holes(struct cells *c, size_t end)
 {
-    for (; atomic_load(&c->delivered) < end; atomic_fetch_add(&c->delivered, 1)) {
+    for (; atomic_load(&c->delivered) < end; atomic_fetch_add(&c->delivered, 1), c->holes++) {
         struct cell *cell = cells_front(c);
         if (cell)
             return cell;

@@ -25,6 +25,7 @@ struct cells {
     size_t         filled_bytes;        /*   with so much; under the lock */
     _Atomic size_t delivered;           /* results given to the consumer so far, holes included: the consumer's to change, as is */
     _Atomic size_t delivered_bytes;     /*   their size */
+    size_t         holes;               /*   and so many of them were holes; the consumer's alone */
 };
 
 int  cells_init(struct cells *cells, size_t window, int ordered);       /* 0, or ENOMEM */

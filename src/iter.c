@@ -32,7 +32,7 @@ struct pool_iter {
     int          over;                  /* the end was delivered */
     struct cell *current;               /* the result that the consumer holds */
     struct pool_progress *bar;          /* or NULL: counts what was delivered, */
-    size_t       delivered, failed;     /*   so much */
+    size_t       failed;                /*   and how much of that badly */
     unsigned     credit, credit_full;
     int64_t      turned;                /* when the loop was last turned in passing, */
     int64_t      ticks;                 /*   by the coarse clock, too */
@@ -192,8 +192,10 @@ static const struct pool_result *deliver(struct pool_iter *it, struct cell *cell
     const struct pool_result *result = &cell->result;
     it->current = cell;
     cells_deliver(&it->job.cells, cell);
-    if (it->job.fail_fast && result->status && result->status != POOL_CANCELLED)
-        it->over = 1;
+    if (result->status) {
+        it->failed++;
+        it->over |= it->job.fail_fast && result->status != POOL_CANCELLED;
+    }
     return result;
 }
 
@@ -249,11 +251,17 @@ static struct cell *run_serially(struct pool_iter *it)
     return cell;
 }
 
-static void show_progress(struct pool_iter *it, const struct pool_result *result)
+static void show_progress(const struct pool_iter *it)
 {
-    it->delivered += result != NULL;
-    it->failed += result && result->status;
-    progress_show(it->bar, it->delivered, it->failed);
+    const struct cells *cells = &it->job.cells;
+    progress_show(it->bar, atomic_load_explicit(&cells->delivered, memory_order_relaxed) - cells->holes, it->failed);
+}
+
+/* When the loop was turned, which is once in a tick of the coarse clock at least: shown for each result the bar cost a stream 12 to 18 % of
+ * its pace. */
+static void update_progress(struct pool_iter *it, const struct pool_result *result)
+{
+    show_progress(it);
     if (result)
         return;
     pthread_mutex_lock(&it->pool->sched.lock);
@@ -288,16 +296,18 @@ const struct pool_result *pool_next_timeout(struct pool_iter *it, double seconds
     let_go(it);
     int watched = atomic_load_explicit(&it->pool->watched, memory_order_relaxed);
     struct cell *cell = NULL;
+    int in_passing = 0;
     it->busy = 1;
     if (!it->over) {
         cell = may_take(it) ? cells_front(&it->job.cells) : NULL;
+        in_passing = cell != NULL;
         if (!cell)
             cell = it->pool->serial ? run_serially(it) : turn(it, seconds);
     }
     it->busy = 0;
     const struct pool_result *result = cell ? deliver(it, cell) : NULL;
-    if (it->bar)
-        show_progress(it, result);
+    if (it->bar && !in_passing)
+        update_progress(it, result);
     if (watched || !result)             /* an end that was told is no news for a descriptor that is made later, either */
         update_news(it, result != NULL);
     return result;
@@ -361,6 +371,7 @@ void pool_iter_free(struct pool_iter *it)
     }
     struct pool *pool = it->pool;
     let_go(it);
+    show_progress(it);
     pool_progress_finish(it->bar);
     pthread_mutex_lock(&pool->sched.lock);
     empty(it);

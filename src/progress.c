@@ -5,8 +5,9 @@
  *
  * Invariants: what counts waits for nobody (counts are atomic, and who finds another one drawing leaves it to that one). All bars are
  * drawn together, at most ten times a second, by one write() each time; only a bar's end does not wait for its turn. The cursor rests
- * behind the lowest bar: whoever else writes there is overwritten no more than by tqdm's. A line is not as wide as the terminal, which
- * would wrap it at the last column. Finished bars are moved above those that still run and never touched again, so that the lines to be
+ * behind the lowest bar, which is as wide as the terminal: whatever a task or the host writes there next, or Ctrl-C, begins a line of its
+ * own, since a terminal wraps when there is one letter more and not before. It is erased first and then drawn, since erasing the rest of
+ * a full line takes its last letter. Finished bars are moved above those that still run and never touched again, so that the lines to be
  * redrawn are few however many have ended.
  *
  * A terminal that takes nothing (Ctrl-S, a dead connection) must not stop the work. Descriptor 2 may be shared with other programs,
@@ -233,11 +234,11 @@ static size_t write_line(const struct pool_progress *p, int64_t now, unsigned co
     return progress_line(&line, text);
 }
 
-/* The line and nothing of what was there before, the cursor behind it. */
+/* The line in place of what was there, the cursor behind it. */
 static void put_line(const struct pool_progress *p, int64_t now, unsigned columns)
 {
-    frame_size += write_line(p, now, columns, frame + frame_size);
     put("\033[K");
+    frame_size += write_line(p, now, columns, frame + frame_size);
 }
 
 static void measure(unsigned *rows, unsigned *columns)
@@ -247,7 +248,7 @@ static void measure(unsigned *rows, unsigned *columns)
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0)
         size = (struct winsize){0};
     *rows = size.ws_row ? size.ws_row : ROWS;
-    *columns = (size.ws_col ? size.ws_col : COLUMNS) - 1u;
+    *columns = size.ws_col ? size.ws_col : COLUMNS;
 }
 
 /* The first one from here on that is drawn as it runs. */

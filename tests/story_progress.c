@@ -209,8 +209,6 @@ static void on_a_terminal_it_is_drawn_from_the_start(void **state)
     close(master);
 }
 
-/* ---- Two at a time, and Ctrl-C: on a terminal that is the host's own */
-
 static int open_master(int *slave)
 {
     int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
@@ -223,6 +221,37 @@ static int open_master(int *slave)
     text[0] = '\0';
     return master;
 }
+
+static struct pool_iter *walked;
+
+/* Goes on by one; nonzero: another count than 0 is on the screen. */
+static int has_grown(void *master)
+{
+    assert_non_null(pool_next(walked));
+    has_line(master);
+    for (const char *at = text; (at = strstr(at, "/1000000")); at++) {
+        if (at[-1] != '0' || at[-2] != ' ')
+            return 1;
+    }
+    return 0;
+}
+
+static void an_iterators_bar_grows_while_it_is_walked(void **state)
+{
+    int slave, master = open_master(&slave);
+
+    (void)state;
+    catch_stderr(slave);
+    walked = pool_imap_unordered(pool, odd_ones_fail, pool_range(1000000), &labelled);
+    int grown = check_until(has_grown, &master, PATIENCE);
+    pool_iter_free(walked);
+    give_back_stderr();
+    close(slave);
+    close(master);
+    assert_true(grown);
+}
+
+/* ---- Two at a time, and Ctrl-C: on a terminal that is the host's own */
 
 static const char *awaited;
 
@@ -459,6 +488,7 @@ int main(int argc, char **argv)
         WITH(make, without_a_label_nothing_is_drawn),
         WITH(make, a_refused_call_draws_nothing),
         WITH(make, on_a_terminal_it_is_drawn_from_the_start),
+        WITH(make, an_iterators_bar_grows_while_it_is_walked),
         WITH(make, two_at_a_time_take_a_line_each),
         cmocka_unit_test(ctrl_c_in_a_call_leaves_the_cursor_on_a_new_line),
         cmocka_unit_test(ctrl_c_in_a_loop_leaves_the_cursor_on_a_new_line),

@@ -2,7 +2,7 @@
  *
  * progress.c is part of this program, so that it runs by a clock that moves only when a test moves it, its writes can be counted, and a
  * test can hold its lock. What is then on the screen is what a terminal would show: cells, a cursor, the few sequences that bars use, any
- * other one being a failure, and so is a line that wraps. */
+ * other one being a failure, and so is a line that wraps, unless somebody else's. */
 #define _GNU_SOURCE
 #include "child.h"
 
@@ -85,7 +85,8 @@ enum { ROWS_MOST = 60, COLUMNS_MOST = 256 };
 
 static struct screen {
     char     cells[ROWS_MOST][COLUMNS_MOST][5];
-    unsigned rows, columns, row, column;
+    unsigned rows, columns, row, column;        /* column: as many as there are, behind the last one: the next letter wraps */
+    int      wrapped;
 } screen;
 
 static void clear_row(unsigned row, unsigned from)
@@ -123,6 +124,7 @@ static const char *obey(const char *at)
         screen.row -= n;
     } else {
         assert_true(number == at + 2 && (*number == 'K' || *number == 'J'));
+        screen.column -= screen.column == screen.columns;
         clear_row(screen.row, screen.column);
         for (unsigned i = screen.row + 1; *number == 'J' && i < screen.rows; i++)
             clear_row(i, 0);
@@ -136,8 +138,11 @@ static const char *letter(const char *at)
     size_t bytes = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
 
     assert_true(first >= 0x20 && first != 0x7f);
-    if (screen.column >= screen.columns)
-        fail_msg("a line of more than %u columns", screen.columns);
+    if (screen.column == screen.columns) {
+        screen.wrapped++;
+        screen.column = 0;
+        line_feed();
+    }
     memcpy(screen.cells[screen.row][screen.column], at, bytes);
     screen.cells[screen.row][screen.column++][bytes] = '\0';
     return at + bytes;
@@ -246,6 +251,7 @@ static void leave(void)
     hear(1);                            /* EIO once nobody has it open */
     close(stage.master);
     play(stage.output);
+    assert_int_equal(screen.wrapped, 0);
     pass_ms(1000);
 }
 
@@ -262,7 +268,7 @@ static void count_to(struct pool_progress *p, int done, int ms)
 static void is_drawn_at_once_and_stays(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     struct pool_progress *p = pool_progress_start("label", 100);
     int at_once = writes;
     count_to(p, 42, 25);
@@ -280,7 +286,7 @@ static void is_drawn_at_once_and_stays(void **state)
 static void is_drawn_ten_times_a_second_at_most(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     struct pool_progress *p = pool_progress_start("label", 100000);
     for (int i = 0; i < 3000; i++) {
         pass_ms(1);
@@ -296,7 +302,7 @@ static void is_drawn_ten_times_a_second_at_most(void **state)
 static void looks_at_the_time_seldom_and_waits_for_no_lock(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     struct pool_progress *p = pool_progress_start("label", 1000000);
     int before = looks;
     pthread_mutex_lock(&lock);          /* would hang */
@@ -319,7 +325,7 @@ static void looks_at_the_time_seldom_and_waits_for_no_lock(void **state)
 static void time_goes_on_though_nothing_is_counted(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     struct pool_progress *p = pool_progress_start("label", 10);
     progress_show(p, 3, 0);
     int64_t next = progress_due(p), wait = next - the_time;
@@ -355,35 +361,51 @@ static void fits(unsigned columns, const char *expected)
 static void respects_the_width(void **state)
 {
     (void)state;
-    fits(20, "42/100, 3 failed");
-    fits(80, "label:  42%|██████████              | 42/100 [00:01<00:01, 40.0 it/s, 3 failed]");
+    fits(20, "l…: 42/100, 3 failed");
+    fits(80, "label:  42%|██████████▌              | 42/100 [00:01<00:01, 40.0 it/s, 3 failed]");
     fits(200, "label:  42%|██████████████████████████████"
-              "██████████████████████████████▍"
-              "                                                                                   "
+              "██████████████████████████████▉"
+              "                                                                                    "
               "| 42/100 [00:01<00:01, 40.0 it/s, 3 failed]");
+}
+
+/* As xterm does: what is beyond is cut off, and the cursor comes along. */
+static void resize_screen(unsigned columns)
+{
+    look_on();
+    resize(screen.rows, columns);
+    screen.columns = columns;
+    for (unsigned i = 0; i < screen.rows; i++)
+        clear_row(i, columns);
+    if (screen.column >= columns)
+        screen.column = columns - 1;
 }
 
 static void follows_changes_of_the_width(void **state)
 {
-    const unsigned widths[] = {80, 40, 20, 100};
+    const struct { unsigned columns; const char *line; } golden[] = {
+        {80, "label:  10%|███▌                               | 10/100 [00:00<00:01, 50.0 it/s]"},
+        {40, "label:  20%|█▏    | 20/100 [00:00<00:01]"},
+        {20, "label:  30% 30/100"},
+        {100, "label:  40%|██████████████████████"
+              "                                 | 40/100 [00:00<00:01, 50.0 it/s]"},
+    };
+    char drawn[4][COLUMNS_MOST * 5];
 
     (void)state;
     enter(5, 200);
     struct pool_progress *p = pool_progress_start("label", 100);
-    unsigned drawn[4];
     for (int i = 0; i < 4; i++) {
-        hear(0);
-        stage.size = 0;
-        reset_screen(5, widths[i]);
-        resize(5, widths[i]);
+        resize_screen(golden[i].columns);
         count_to(p, 10, 20);
         look_on();
-        drawn[i] = screen.column;
+        strcpy(drawn[i], row(0));
     }
     pool_progress_finish(p);
     leave();
     for (int i = 0; i < 4; i++)
-        assert_int_equal(drawn[i], widths[i] > 20 ? widths[i] - 1 : 18);
+        assert_string_equal(drawn[i], golden[i].line);
+    assert_string_equal(row(1), "");
 }
 
 static void a_terminal_without_a_size_has_80_columns(void **state)
@@ -394,7 +416,7 @@ static void a_terminal_without_a_size_has_80_columns(void **state)
     struct pool_progress *p = pool_progress_start("label", 2);
     pool_progress_finish(p);
     leave();
-    assert_string_equal(row(0), "label:   0%|                                            | 0/2 [00:00<?, ? it/s]");
+    assert_string_equal(row(0), "label:   0%|                                             | 0/2 [00:00<?, ? it/s]");
 }
 
 static void blocks_want_utf_8_in_the_locale(void **state)
@@ -408,7 +430,7 @@ static void blocks_want_utf_8_in_the_locale(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof locales / sizeof *locales; i++) {
         const char *const values[] = {locales[i].all, locales[i].ctype, locales[i].lang};
-        enter(5, 60);
+        enter(5, 59);
         for (int j = 0; j < 3; j++) {
             unsetenv(names[j]);
             if (values[j])
@@ -431,7 +453,7 @@ static void has_no_colours(void **state)
 {
     (void)state;
     for (int i = 0; i < 2; i++) {
-        enter(5, 60);
+        enter(5, 59);
         if (i)
             setenv("NO_COLOR", "1", 1);
         struct pool_progress *p = pool_progress_start("label", 10), *q = pool_progress_start("other", 10);
@@ -446,7 +468,7 @@ static void has_no_colours(void **state)
 static void what_the_host_says_stays_readable(void **state)
 {
     (void)state;
-    enter(6, 60);
+    enter(6, 59);
     struct pool_progress *p = pool_progress_start("label", 4);
     count_to(p, 1, 200);
     assert_int_equal(dprintf(2, "\nwarning\n"), 9);
@@ -455,6 +477,29 @@ static void what_the_host_says_stays_readable(void **state)
     leave();
     assert_non_null(strstr(row(0), "1/4"));
     assert_string_equal(row(1), "warning");
+    assert_non_null(strstr(row(2), "2/4"));
+    assert_string_equal(row(3), "");
+}
+
+/* Without a line feed of its own before it: the bar's line is full, so that it stands on the next one. */
+static void what_a_task_says_has_a_line_of_its_own(void **state)
+{
+    (void)state;
+    enter(6, 59);
+    struct pool_progress *p = pool_progress_start("label", 4);
+    count_to(p, 1, 200);
+    look_on();
+    assert_int_equal(dprintf(2, "task 2 says hello\n"), 18);
+    written += 19;
+    look_on();
+    int wrapped = screen.wrapped;
+    screen.wrapped = 0;
+    count_to(p, 1, 200);
+    pool_progress_finish(p);
+    leave();
+    assert_int_equal(wrapped, 1);
+    assert_non_null(strstr(row(0), "1/4"));
+    assert_string_equal(row(1), "task 2 says hello");
     assert_non_null(strstr(row(2), "2/4"));
     assert_string_equal(row(3), "");
 }
@@ -468,7 +513,7 @@ static void odd_labels_tear_nothing(void **state)
     memset(long_one, 'x', sizeof long_one - 1);
     long_one[sizeof long_one - 1] = '\0';
     for (size_t i = 0; i < sizeof labels / sizeof *labels; i++) {
-        enter(5, 60);
+        enter(5, 59);
         struct pool_progress *p = pool_progress_start(labels[i], 10);
         count_to(p, 10, 50);
         pool_progress_finish(p);
@@ -481,7 +526,7 @@ static void odd_labels_tear_nothing(void **state)
 static void unknown_totals_have_counts(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     struct pool_progress *p = pool_progress_start("lines", 0), *q = pool_progress_start("more", 2);
     count_to(p, 20, 50);
     count_to(q, 3, 0);
@@ -497,7 +542,7 @@ static void unknown_totals_have_counts(void **state)
 static void two_take_a_line_each(void **state)
 {
     (void)state;
-    enter(6, 60);
+    enter(6, 59);
     struct pool_progress *p = pool_progress_start("one", 20), *q = pool_progress_start("two", 10);
     for (int i = 0; i < 10; i++) {
         count_to(p, 2, 10);
@@ -526,7 +571,7 @@ static void two_take_a_line_each(void **state)
 static void who_finishes_first_stands_above(void **state)
 {
     (void)state;
-    enter(8, 60);
+    enter(8, 59);
     struct pool_progress *bars_of[] = {pool_progress_start("one", 1), pool_progress_start("two", 1), pool_progress_start("three", 1)};
     count_to(bars_of[0], 1, 200);
     pool_progress_finish(bars_of[1]);
@@ -545,7 +590,7 @@ static void who_finishes_first_stands_above(void **state)
 static void nested_ones_scroll(void **state)
 {
     (void)state;
-    enter(6, 60);
+    enter(6, 59);
     struct pool_progress *outer = pool_progress_start("outer", 50);
     for (int i = 0; i < 50; i++) {
         char label[32];
@@ -575,7 +620,7 @@ static void more_than_the_screen_has_rows_are_not_all_seen(void **state)
     unsigned seen_of_5, seen_of_50;
 
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     for (int i = 0; i < MANY; i++) {
         char label[32];
         snprintf(label, sizeof label, "bar %d", i);
@@ -584,13 +629,13 @@ static void more_than_the_screen_has_rows_are_not_all_seen(void **state)
     count_to(many[3], 1, 200);
     look_on();
     seen_of_5 = lines;
-    resize(50, 60);
+    resize(50, 59);
     screen.rows = 50;
     count_to(many[3], 0, 200);
     pass_ms(200);
     pool_progress_add(many[0], 0, 0);
     seen_of_50 = lines;
-    resize(5, 60);
+    resize(5, 59);
     for (int i = 0; i < MANY; i++)
         pool_progress_finish(many[i]);
     leave();
@@ -605,7 +650,7 @@ static void more_than_the_screen_has_rows_are_not_all_seen(void **state)
 static void a_stopped_terminal_stops_nobody(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     struct pool_progress *p = pool_progress_start("label", 100);
     tcflow(2, TCOOFF);                  /* Ctrl-S */
     count_to(p, 10, 100);
@@ -654,7 +699,7 @@ static void a_frame_in_two_parts_is_not_torn(void **state)
 {
     (void)state;
     for (size_t part = 0; part < 250; part++) {
-        enter(5, 60);
+        enter(5, 59);
         struct pool_progress *p = pool_progress_start("label", 10), *q = pool_progress_start("größe", 10);
         count_to(q, 1, 200);
         room = part;
@@ -685,9 +730,9 @@ static void a_frame_in_two_parts_is_not_torn(void **state)
 static void who_takes_half_of_it_for_long_gets_no_more(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     struct pool_progress *p = pool_progress_start("label", 10);
-    room = 20;
+    room = 22;                          /* not within a letter */
     count_to(p, 1, 200);
     pool_progress_finish(p);
     room = SIZE_MAX;
@@ -701,7 +746,7 @@ static void who_takes_half_of_it_for_long_gets_no_more(void **state)
 static void a_closed_terminal_ends_nothing(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     struct pool_progress *p = pool_progress_start("label", 100);
     close(stage.master);
     count_to(p, 10, 100);
@@ -741,7 +786,7 @@ static void draw_in_background(void)
 static void is_not_stopped_in_the_background(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     in_child(draw_in_background);
     leave();
     assert_int_equal(stage.size, 0);
@@ -750,7 +795,7 @@ static void is_not_stopped_in_the_background(void **state)
 static void interruptions_are_passed_over(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     refused = 3;
     struct pool_progress *p = pool_progress_start("label", 100);
     int tried = writes;
@@ -895,7 +940,7 @@ static void another_stderr_is_not_drawn_on(void **state)
 
     (void)state;
     assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
-    enter(5, 60);
+    enter(5, 59);
     struct pool_progress *p = pool_progress_start("label", 10);
     int terminal = fcntl(2, F_DUPFD_CLOEXEC, 10);
     dup2(ends[1], 2);
@@ -962,7 +1007,7 @@ static void a_sigpipe_is_taken_back_but_not_the_hosts(void **state)
 static void errno_and_pool_error_stay(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     errno = 77;
     struct pool_progress *p = pool_progress_start("label", 10), *q = pool_progress_start("other", 10);
     int wrong = errno != 77;
@@ -1011,7 +1056,7 @@ static void use_inherited_and_own(void)
 static void a_child_draws_its_own_only(void **state)
 {
     (void)state;
-    enter(5, 60);
+    enter(5, 59);
     inherited = pool_progress_start("label", 10);
     pthread_mutex_lock(&lock);          /* as if another thread were drawing */
     in_child(use_inherited_and_own);
@@ -1061,7 +1106,7 @@ static void any_thread_may_count(void **state)
     pthread_t threads[THREADS + 1];
 
     (void)state;
-    enter(20, 60);
+    enter(20, 59);
     struct pool_progress *p = pool_progress_start("label", THREADS * EACH);
     for (int i = 0; i < THREADS; i++)
         pthread_create(&threads[i], NULL, count_in_thread, p);
@@ -1088,6 +1133,7 @@ int main(void)
         cmocka_unit_test(blocks_want_utf_8_in_the_locale),
         cmocka_unit_test(has_no_colours),
         cmocka_unit_test(what_the_host_says_stays_readable),
+        cmocka_unit_test(what_a_task_says_has_a_line_of_its_own),
         cmocka_unit_test(odd_labels_tear_nothing),
         cmocka_unit_test(unknown_totals_have_counts),
         cmocka_unit_test(two_take_a_line_each),

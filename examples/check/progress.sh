@@ -21,7 +21,8 @@ echo "blocks where the locale has them"
 # script's options are Linux's; it is told the time, since a shell that waits for its terminal would wait for ever
 command -v script >/dev/null && script -qec true /dev/null </dev/null >/dev/null 2>&1 || { echo "no script that makes a terminal"; exit 0; }
 TERM=xterm script -qec "stty cols 70 rows 24; '$program' 20" /dev/null </dev/null >"$dir/screen" || fail "exit status $? on a terminal"
-tr '\r' '\n' <"$dir/screen" | grep '^working: ' >"$dir/drawn"
+erase=$(printf '\033')'\[K'            # goes before each line
+tr '\r' '\n' <"$dir/screen" | sed "s/$erase//" | grep '^working: ' >"$dir/drawn"
 count=$(wc -l <"$dir/drawn")
 [ "$count" -ge 3 ] || fail "drawn $count times"
 tail -n 1 "$dir/drawn" | grep -q '^working: 100%|#*| 100/100 .*, 1 failed\]' || fail "the last state: $(tail -n 1 "$dir/drawn")"

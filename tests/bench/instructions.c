@@ -1,4 +1,4 @@
-/* So many items of W1, W2 or W3 with one worker, for `instructions` to count. Prints the process ids of host and worker. Nothing spins, or
+/* So many items of W1, W2 or W3, or of W3 with a progress bar on a terminal, with one worker, for `instructions` to count. Prints the process ids of host and worker. Nothing spins, or
  * waiting would be counted as work; and the clock stands still, in host and worker, since how many items wait at a worker is learned from
  * the time they take, and under callgrind that is neither the real time nor twice the same. */
 #define _GNU_SOURCE
@@ -6,6 +6,7 @@
 
 #include <forkpool.h>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 int clock_gettime(clockid_t id, struct timespec *now)
@@ -42,8 +43,9 @@ static void run(struct pool *pool, const char *workload, size_t count)
         need(pool_map(pool, square, pool_array(in, count, 4), out, 4, NULL) == POOL_OK);
     for (size_t i = 0; !strcmp(workload, "W2") && i < count; i++)
         need(pool_apply(pool, echo, in, 8, out, 8, NULL) == POOL_OK);
-    if (!strcmp(workload, "W3")) {
-        struct pool_iter *it = pool_imap_unordered(pool, echo, pool_array(in, count, 8), &(struct pool_call){.chunk = 1});
+    if (!strncmp(workload, "W3", 2)) {
+        struct pool_call call = {.chunk = 1, .progress = strcmp(workload, "W3") ? "counting" : NULL};
+        struct pool_iter *it = pool_imap_unordered(pool, echo, pool_array(in, count, 8), &call);
         while (pool_next(it))
             count--;
         need(count == 0);
@@ -53,8 +55,19 @@ static void run(struct pool *pool, const char *workload, size_t count)
     free(out);
 }
 
+/* The bar is drawn at its beginning and its end, for which a terminal has room, and counts in between. */
+static void open_terminal(void)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    if (master < 0 || grantpt(master) || unlockpt(master) || dup2(open(ptsname(master), O_RDWR | O_NOCTTY), 2) < 0)
+        exit(1);
+    setenv("TERM", "xterm", 1);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && !strcmp(argv[1], "W3-bar"))
+        open_terminal();
     struct pool *pool = pool_create(&(struct pool_options){.workers = 1, .no_spin = 1});
     need(pool && argc == 3);
     printf("%d %d\n", (int)getpid(), (int)pool_worker_pid(pool, 0));
