@@ -465,8 +465,9 @@ POOL_API struct pool_queue *pool_queue_create(size_t capacity_bytes);
 POOL_API size_t pool_queue_capacity(const struct pool_queue *queue);
 
 /* Copies an item into the queue. NULL with size 0 is fine. Waits for room: PENDING when time ran out, and then it was not put. CLOSED: this
- * process has closed the queue. INVALID; NO_MEMORY (also where Linux is older than 3.17 and the item too large for the queue); BROKEN:
- * something has written over the queue's memory. 0 seconds: does not wait, but some 20 ms for another that is in the middle of its put.
+ * process has closed the queue. INVALID; NO_MEMORY (also for an item too large for the queue where Linux is older than 3.17, or beyond
+ * RLIMIT_FSIZE); BROKEN: something has written over the queue's memory. 0 seconds: does not wait, but some 20 ms for another that is in the
+ * middle of its put.
  * Python: put, put_nowait; Full is PENDING. */
 POOL_API enum pool_status pool_queue_put(struct pool_queue *queue, const void *data, size_t size, double seconds);
 

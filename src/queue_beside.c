@@ -10,7 +10,8 @@
  * would hand it over without its memory.
  *
  * Read and not mapped: the page faults of a fresh mapping cost three times a copy, measured at 1 MiB. The pages are given back behind the
- * reader, so that no item is there twice. Not sealed: nobody else ever has it for writing. RLIMIT_FSIZE holds for it as for a file. */
+ * reader, so that no item is there twice. Not sealed: nobody else ever has it for writing. RLIMIT_FSIZE holds for it as for a file: it is
+ * looked at first, since writing beyond it would be a SIGXFSZ. */
 #define _GNU_SOURCE
 #include "queue_beside.h"
 
@@ -18,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
@@ -37,10 +39,16 @@ static int open_memory(int *fd)
 #endif
 }
 
+static int is_allowed(size_t size)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur == RLIM_INFINITY || size <= limit.rlim_cur;
+}
+
 int beside_make(const void *data, size_t size, int *fd)
 {
     const char *at = data;
-    int error = open_memory(fd);
+    int error = is_allowed(size) ? open_memory(fd) : EFBIG;
 
     while (!error && size) {
         ssize_t n = write(*fd, at, size);

@@ -642,6 +642,27 @@ static void without_descriptors_nothing_is_lost(void **state)
     in_child(no_descriptors_there);
 }
 
+static void a_limit_of_file_sizes_is_no_signal_there(void)
+{
+    struct pool_queue *q = pool_queue_create(64 << 10);
+    struct rlimit limit = {.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
+    unsigned char *large = pattern((1 << 20) + 1, 3);
+    struct pool_bytes item;
+
+    WANT(q && signal(SIGXFSZ, SIG_DFL) != SIG_ERR && setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    WANT(pool_queue_put(q, large, (1 << 20) + 1, 0) == POOL_NO_MEMORY && strstr(pool_error(), "cannot put the item"));
+    WANT(pool_queue_put(q, large, 1 << 20, 0) == POOL_OK);
+    WANT(pool_queue_get(q, &item, 0) == POOL_OK && item.size == 1 << 20 && memcmp(item.data, large, item.size) == 0);
+    free(large);
+    pool_queue_free(q);
+}
+
+static void a_limit_of_file_sizes_is_no_signal(void **state)
+{
+    (void)state;
+    in_child(a_limit_of_file_sizes_is_no_signal_there);
+}
+
 /* More than the kernel takes into a socket. */
 static void many_large_items_wait_for_room_too(void **state)
 {
@@ -692,6 +713,7 @@ int main(void)
         cmocka_unit_test(bad_input_is_refused_in_words),
         cmocka_unit_test(a_capacity_beyond_the_systems_is_cut_and_told),
         cmocka_unit_test(without_descriptors_nothing_is_lost),
+        cmocka_unit_test(a_limit_of_file_sizes_is_no_signal),
         cmocka_unit_test(many_large_items_wait_for_room_too),
     };
 
