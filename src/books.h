@@ -52,8 +52,13 @@ struct books {
     uint32_t          taken;            /* positions before it are settled */
     struct post      *posts;            /* BOOKS_POSTS of them, used as a ring */
     uint32_t          post_head, post_tail;
-    struct task_span *open;             /* the last post's span, where it may grow, */
-    size_t            open_most;        /*   to so many items */
+    struct task_span *open;             /* the last post's span, where it may grow: */
+    struct {
+        const void    *owner;           /* by this one's items, from this index on, of this size; NULL: by none, */
+        size_t         index, size;
+        unsigned char *at;              /*   there, */
+        uint32_t       offered, most;   /*   from so many to so many */
+    } grow;
     struct known_call calls[CHANNEL_CALLS];
     unsigned          next_call;
     int               number;           /* of the call that books_room was asked about last; -1: there is none for it */

@@ -206,9 +206,10 @@ static void end_open_span(struct books *b)
 {
     if (!b->open)
         return;
-    atomic_store_explicit(&b->open->count, atomic_load_explicit(&b->open->offered, memory_order_relaxed), memory_order_relaxed);
+    atomic_store_explicit(&b->open->count, b->grow.offered, memory_order_relaxed);
     atomic_store(&b->open->offered, 0);
     b->open = NULL;
+    b->grow.owner = NULL;
 }
 
 int books_post(struct books *b, const struct call_definition *call, const struct piece *piece, int eager, size_t most)
@@ -218,7 +219,7 @@ int books_post(struct books *b, const struct call_definition *call, const struct
     *post = (struct post){.piece = *piece, .first = claim_end(&b->claim), .call = (uint16_t)number, .slot = -1, .start = b->task_tail,
                           .span_first = claim_end(&b->claim), .span_index = piece->index, .eager = eager,
                           .place = (uint16_t)place_for(b, piece->size)};
-    int open = most > piece->count && post->place == PLACE_INLINE && !piece->tries;
+    int open = most > piece->count && post->place == PLACE_INLINE && !piece->tries && !b->claim.barred;
     size_t count = open ? most : piece->count, body = body_size(call, post->place, piece->size, count);
     frame_turn_early(&b->channel.tasks, b->task_head, &b->task_tail, CHANNEL_HOT, 2 * (body + common_inline(call) + 512));
     post->begin = b->task_tail;
@@ -250,7 +251,12 @@ int books_post(struct books *b, const struct call_definition *call, const struct
         return -1;
     }
     b->open = open ? span : NULL;
-    b->open_most = count;
+    b->grow.owner = open ? piece->owner : NULL;
+    b->grow.index = piece->index + piece->count;
+    b->grow.size = piece->size;
+    b->grow.at = at + piece->count * piece->size;
+    b->grow.offered = (uint32_t)piece->count;
+    b->grow.most = (uint32_t)count;
     b->eager += eager ? (uint32_t)piece->count : 0;
     wake_worker(b);
     return 0;
@@ -258,23 +264,20 @@ int books_post(struct books *b, const struct call_definition *call, const struct
 
 int books_grow(struct books *b, const void *owner, size_t index, const void *data, size_t size)
 {
-    struct post *post = b->open ? post_at(b, b->post_tail - 1) : NULL;
-    if (!post || post->piece.owner != owner || post->piece.size != size || post->piece.index + post->piece.count != index ||
-        b->damaged || b->claim.seen.closed || b->claim.barred)
+    if (b->grow.owner != owner || b->grow.index != index || b->grow.size != size || b->grow.offered == b->grow.most)
         return -1;
-    size_t nth = index - post->span_index;
-    if (nth >= b->open_most)
-        return -1;
-    unsigned char *at = (unsigned char *)(b->open + 1) + nth * size;
     if (size == 8)                      /* the call alone takes longer */
-        memcpy(at, data, 8);
+        memcpy(b->grow.at, data, 8);
     else if (size)
-        memcpy(at, data, size);
+        memcpy(b->grow.at, data, size);
+    b->grow.at += size;
+    b->grow.index++;
+    struct post *post = post_at(b, b->post_tail - 1);
     post->piece.count++;
     b->eager += post->eager != 0;
     b->claim.offered++;
     b->claim.exposed = 1;
-    atomic_store(&b->open->offered, (uint32_t)nth + 1);
+    atomic_store(&b->open->offered, ++b->grow.offered);
     wake_worker(b);
     return 0;
 }
@@ -375,6 +378,7 @@ void books_close(struct books *b)
 {
     if (b->damaged || b->claim.seen.closed)
         return;
+    b->grow.owner = NULL;
     if (claim_close(&b->channel.desk->claim, &b->claim))
         b->damaged = 1;
     else if (b->task_pipe >= 0)

@@ -46,24 +46,30 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j)
     return found;
 }
 
+static int is_nobody_idle(const struct sched *s)
+{
+    return s->crew.busy_hands >= s->crew.hands_count;
+}
+
 /* That one still, if it would be found again; asking it alone costs a fifth of looking for one. */
 static inline struct crew_worker *taker(struct sched *s, const struct job *j, struct crew_worker *last)
 {
-    int nobody_is_idle = s->crew.busy_hands >= s->crew.hands_count;
-    if (last && last->hand && (nobody_is_idle || !books_outstanding(&last->books)) && can_take(last, j))
+    if (last && last->hand && (is_nobody_idle(s) || !books_outstanding(&last->books)) && can_take(last, j))
         return last;
     return who_wants(s, j);
 }
 
-/* Does the generator take its time, or is it not known yet? Asked for each of its items, and answered by some. */
+/* Does the generator take its time, or is it not known yet? Looked at for PULLS items together. */
 static int is_leisurely(struct job *j)
 {
-    if (j->pulls++ % PULLS == 0) {
+    if (!j->pulls || j->pulls >= PULLS) {
         int64_t now = clock_now();
         if (now - j->pulls_since > PULLS_TIME)
             j->leisure = LEISURE;
         j->pulls_since = now;
+        j->pulls = 0;
     }
+    j->pulls++;
     return j->leisure && j->leisure--;
 }
 
@@ -96,11 +102,11 @@ static size_t span_most(const struct job *j, size_t size)
     return size != j->source.size || j->timeout || !stays_aligned(size) ? 0 : fit < SPAN_ITEMS ? fit : SPAN_ITEMS;
 }
 
-/* Nonzero: it has joined the last span there. All that sched_post does was done for that one, but for a thread that sleeps, which wants to
- * hear of each item. */
+/* Nonzero: it has joined the span that is open there. All that sched_post does was done for that one, but for a thread that sleeps, which
+ * wants to hear of each item. */
 static int join(struct sched *s, struct job *j, struct crew_worker *w, size_t index, const struct pool_bytes *item)
 {
-    if (!w || s->asleep || j->retries || books_grow(&w->books, j, index, item->data, item->size))
+    if (s->asleep || books_grow(&w->books, j, index, item->data, item->size))
         return 0;
     job_sent(j, 1, item->size);
     return 1;
@@ -148,8 +154,8 @@ static size_t ask_for_room(struct sched *s, struct job *j, struct pulling *p)
     if (!(p->worker = taker(s, j, p->worker)))
         return 0;
     size_t has = books_outstanding(&p->worker->books), more = has < j->depth ? j->depth - has : 1;
-    if (j->source.size > CHANNEL_INLINE)
-        more = 1;                       /* each needs a lane slot */
+    if (j->leisure || j->source.size > CHANNEL_INLINE)
+        more = 1;                       /* each is placed with care, or needs a lane slot */
     return job_may_send(j, more < PULLS ? more : PULLS, j->source.size, s->crew.size);
 }
 
@@ -163,8 +169,13 @@ static int may_pull(struct sched *s, struct job *j, struct pulling *p)
 static void pulled(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
     p->may = item->size == j->source.size ? p->may - 1 : 0;
+    if (p->may && is_nobody_idle(s) && join(s, j, p->worker, j->source.next, item)) {
+        source_pulled(&j->source);      /* most of a fast generator's: one that leaves or dies has no open span any more */
+        j->pulls++;
+        return;
+    }
     p->worker = rather_a_dry_one(s, j, taker(s, j, p->worker));
-    if (join(s, j, p->worker, j->source.next, item))
+    if (p->worker && join(s, j, p->worker, j->source.next, item))
         source_pulled(&j->source);
     else
         place(s, j, p->worker, item);

@@ -949,7 +949,8 @@ static void only_the_next_item_of_the_same_kind_joins(void **state)
     assert_int_equal(books_outstanding(&b->books), 5);
 }
 
-/* What was offered is taken back like all else, and what remains is claimed; then nothing joins before the worker has moved on. */
+/* What was offered is taken back like all else, and what remains is claimed; a span that is posted before the worker has moved on does not
+ * grow. */
 static void what_joined_is_taken_back(void **state)
 {
     struct bench *b = *state;
@@ -972,9 +973,13 @@ static void what_joined_is_taken_back(void **state)
         assert_int_equal(claim(b), i < 3 ? CLAIM_GOT : CLAIM_EMPTY);
     }
     books_look(&b->books);
-    assert_int_equal(books_grow(&b->books, &owner_a, 7, "h", 1), 0);
-    assert_int_equal(claim(b), CLAIM_GOT);
-    assert_int_equal(*b->player.item, 'h');
+    open_span(b, &call, "h", 7, 2);
+    assert_int_equal(books_grow(&b->books, &owner_a, 8, "i", 1), 0);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(claim(b), CLAIM_GOT);
+        assert_int_equal(*b->player.item, "hi"[i]);
+        give(b, "", 0);
+    }
 }
 
 /* It looked at the word before, and at the offer after what was offered went over from the one to the other. */
@@ -1016,6 +1021,19 @@ static void a_worker_that_dies_leaves_what_joined_unstarted(void **state)
     assert_int_equal(e.piece.count, 2);
     assert_memory_equal(e.piece.data, "bc", 2);
     assert_int_equal(books_mourn(&b->books, &e), 0);
+    assert_int_equal(books_grow(&b->books, &owner_a, 3, "d", 1), -1);
+}
+
+static void nothing_joins_at_a_worker_that_was_told_to_leave(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    open_span(b, &call, "a", 0, 9);
+    assert_int_equal(books_grow(&b->books, &owner_a, 1, "b", 1), 0);
+    books_close(&b->books);
+    assert_int_equal(books_grow(&b->books, &owner_a, 2, "c", 1), -1);
+    assert_int_equal(books_outstanding(&b->books), 2);
+    assert_int_equal(claim(b), CLAIM_CLOSED);
 }
 
 /* ---- Calls */
@@ -2036,6 +2054,7 @@ int main(void)
         on_bench(what_joined_is_taken_back),
         on_bench(a_worker_that_missed_the_end_of_an_offer_is_woken),
         on_bench(a_worker_that_dies_leaves_what_joined_unstarted),
+        on_bench(nothing_joins_at_a_worker_that_was_told_to_leave),
         on_bench(sixteen_calls_are_known_and_the_next_takes_an_idle_number),
         on_bench(a_number_in_use_is_not_given_away),
         on_bench(another_context_is_another_call),
