@@ -1,6 +1,7 @@
-/* So many items of W1, W2 or W3, or of W3 with a progress bar on a terminal, with one worker, for `instructions` to count. Prints the process ids of host and worker. Nothing spins, or
- * waiting would be counted as work; and the clock stands still, in host and worker, since how many items wait at a worker is learned from
- * the time they take, and under callgrind that is neither the real time nor twice the same. */
+/* So many items of W1, W2 or W3, or of W3 from a generator or with a progress bar on a terminal, with one worker, for `instructions` to
+ * count. Prints the process ids of host and worker. Nothing spins, or waiting would be counted as work; and the clock stands still, in host
+ * and worker, since how many items wait at a worker is learned from the time they take, and under callgrind that is neither the real time
+ * nor twice the same. */
 #define _GNU_SOURCE
 #include "bench.h"
 
@@ -36,6 +37,16 @@ static int echo(struct pool_task *task)
     return pool_return(task, task->in, task->in_size);
 }
 
+struct walk { const char *next, *end; };
+
+static int next(void *cursor, struct pool_bytes *item)
+{
+    struct walk *walk = cursor;
+    *item = (struct pool_bytes){walk->next, 8};
+    walk->next += 8;
+    return walk->next <= walk->end;
+}
+
 static void run(struct pool *pool, const char *workload, size_t count)
 {
     char *in = touched(count * 8), *out = touched(count * 8);
@@ -44,8 +55,10 @@ static void run(struct pool *pool, const char *workload, size_t count)
     for (size_t i = 0; !strcmp(workload, "W2") && i < count; i++)
         need(pool_apply(pool, echo, in, 8, out, 8, NULL) == POOL_OK);
     if (!strncmp(workload, "W3", 2)) {
-        struct pool_call call = {.chunk = 1, .progress = strcmp(workload, "W3") ? "counting" : NULL};
-        struct pool_iter *it = pool_imap_unordered(pool, echo, pool_array(in, count, 8), &call);
+        struct pool_call call = {.chunk = 1, .progress = strcmp(workload, "W3-bar") ? NULL : "counting"};
+        struct walk walk = {in, in + count * 8};
+        struct pool_items items = strcmp(workload, "W3-generator") ? pool_array(in, count, 8) : pool_generator(next, &walk);
+        struct pool_iter *it = pool_imap_unordered(pool, echo, items, &call);
         while (pool_next(it))
             count--;
         need(count == 0);
