@@ -175,6 +175,7 @@ static void pulled(struct sched *s, struct job *j, struct pulling *p, const stru
         return;
     }
     p->worker = rather_a_dry_one(s, j, taker(s, j, p->worker));
+    p->may = p->worker ? p->may : 0;
     if (p->worker && join(s, j, p->worker, j->source.next, item))
         source_pulled(&j->source);
     else
