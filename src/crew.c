@@ -10,6 +10,7 @@
 #include "crew.h"
 
 #include "cpu_place.h"
+#include "forks.h"
 #include "lives.h"
 
 #include <errno.h>
@@ -151,11 +152,13 @@ static void close_all_pipes(struct crew *c)
         crew_close_pipes(c, &c->workers[i]);
 }
 
+/* A nursery that another thread forks lets go of what it inherited of this crew: it has to find each thing whole, or gone. */
 void crew_close(struct crew *c, int64_t deadline)
 {
     nursery_close(c->nursery, deadline);
-    c->nursery = NULL;
-    close_all_pipes(c);
+    forks_lock();
+    crew_forget(c);
+    forks_unlock();
 }
 
 void crew_forget(struct crew *c)
@@ -167,6 +170,7 @@ void crew_forget(struct crew *c)
 
 void crew_unmap(struct crew *c)
 {
+    forks_lock();
     close_all_pipes(c);
     for (unsigned i = 0; c->workers && i < c->slots; i++)
         books_fini(&c->workers[i].books);
@@ -184,6 +188,7 @@ void crew_unmap(struct crew *c)
     if (c->plan.regions)
         munmap(c->plan.regions, c->plan.region_size * c->slots);
     c->plan.desks = c->plan.regions = NULL;
+    forks_unlock();
 }
 
 int crew_is_settled(const struct crew *c)

@@ -41,7 +41,8 @@ struct crew_worker {
     int64_t           ready_by;         /* STARTING: deadline of the initializer */
     int64_t           asked_at;         /* STARTING: when it was asked for */
     int64_t           ready_at;         /* READY: since when */
-    int64_t           left_at;          /* LEAVING: since when */
+    int64_t           left_at;          /* LEAVING: since when; */
+    int64_t           gone_by;          /*   and when it has to have exited, its result pipe having ended. CLOCK_NEVER: that has not */
     int64_t           since;            /* when it began on what it has: for learning an item's cost */
     int               roused;           /* it was idle then: its waking up counts as work */
     size_t            done;             /* items that ended at it */
@@ -100,7 +101,7 @@ void crew_forget(struct crew *crew);            /* in a forked child: closes wha
 
 /* Takes in the nursery's reports and the time: sends what is due, condemns those that are late. Nonzero: something has changed. */
 int  crew_mind(struct crew *crew, int64_t now);
-void    crew_listen(struct crew *crew);         /* before each poll: an order that the nursery could not be sent wants to be */
+void    crew_listen(struct crew *crew);         /* before each poll, in the thread that polls: says what is listened to */
 int64_t crew_deadline(const struct crew *crew); /* when crew_mind has to be called at the latest */
 
 /* A worker said that it is ready, or that its initializer failed with `code`, or that it may not be as it should (an errno). */

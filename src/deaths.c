@@ -5,7 +5,7 @@
  * done or grown enough, its heir was asked for when it was on the way there, and takes over as soon as its last item has ended.
  *
  * Kills name slot and generation, so that an order never meets a successor. A worker whose result pipe ends without a report of its
- * death closed its descriptors or became another program: it is condemned.
+ * death closed its descriptors or became another program: it is condemned; one that leaves most likely exits, and is given the time to.
  *
  * Never an endless respawn: a birth that fails, or an initializer, is tried again in place of a dead worker, and breaks the crew after
  * FAILURES in a row; workers that die ready but before they have ended anything, after IDLE_DEATHS, and ever more slowly. */
@@ -132,10 +132,7 @@ int crew_wants(const struct crew *c, unsigned index)
 void crew_succeed(struct crew *c, struct crew_worker *w)
 {
     unsigned index = w->index;
-    if (w->state != WORKER_LEAVING)
-        return;
-    c->polls[CREW_POLL_WORKERS + w->slot].fd = -1;      /* its end is what was asked for */
-    if (!places_is_holder(c, w) || !crew_wants(c, index))
+    if (w->state != WORKER_LEAVING || !places_is_holder(c, w) || !crew_wants(c, index))
         return;
     struct crew_worker *slot = places_free_slot(c);
     if (!slot && !c->places[index].heir)
@@ -300,5 +297,10 @@ void crew_heard(struct crew *c, struct crew_worker *w)
     if (!r)
         return;
     c->polls[CREW_POLL_WORKERS + w->slot].fd = -1;
+    if (w->state == WORKER_LEAVING && !books_outstanding(&w->books)) {
+        w->gone_by = clock_now() + LIVES_EXIT_TIME;
+        crew_attend(c, w->gone_by);
+        return;
+    }
     crew_condemn(c, w, POOL_CRASHED, "its result pipe had ended: it closed its descriptors, or somebody killed it");
 }

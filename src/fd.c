@@ -44,11 +44,11 @@ enum { FIRST = 3 };                     /* above stdin, stdout and stderr */
 
 void fd_close(int *fd)
 {
-    int saved = errno;
+    int saved = errno, own = *fd;
 
-    if (*fd >= 0 && close(*fd) < 0)     /* not retried on EINTR: it is closed by then, and its number may be another thread's */
+    *fd = -1;                           /* first: a child that another thread forks now must not close whatever has the number then */
+    if (own >= 0 && close(own) < 0)     /* not retried on EINTR: it is closed by then, and its number may be another thread's */
         errno = saved;                  /* and else not written: after a fork that costs a page */
-    *fd = -1;
 }
 
 int fd_lift(int *fd)

@@ -71,6 +71,7 @@ static void bear(struct crew *c, struct crew_worker *w)
     w->was_ready = w->told = w->dismissed = 0;
     w->done = 0;
     w->judge_at = w->run_since = CLOCK_NEVER;
+    w->gone_by = CLOCK_NEVER;
     w->asked_at = clock_now();
     w->ready_by = c->init_timeout > 0 ? clock_deadline(c->init_timeout) : CLOCK_NEVER;
     crew_attend(c, w->ready_by);
@@ -189,6 +190,19 @@ static void fill_holes(struct crew *c)
             places_hold(c, slot, i);
 }
 
+static int64_t look_after_leaving(struct crew *c, struct crew_worker *w, int64_t now)
+{
+    int is_awaited = w->placed && crew_wants(c, w->index) && !books_outstanding(&w->books);
+    int64_t left_by = is_awaited ? w->left_at + LIVES_LEAVE_TIME : CLOCK_NEVER;
+    if (w->gone_by <= now)
+        crew_condemn(c, w, POOL_CANCELLED, "its finalizer closed its descriptors, or became another program");
+    else if (left_by <= now)
+        crew_condemn(c, w, POOL_CANCELLED, "its finalizer did not return");
+    else
+        return left_by < w->gone_by ? left_by : w->gone_by;
+    return CLOCK_NEVER;
+}
+
 /* When this worker has to be looked after again. */
 static int64_t look_after(struct crew *c, struct crew_worker *w, int64_t now)
 {
@@ -200,10 +214,8 @@ static int64_t look_after(struct crew *c, struct crew_worker *w, int64_t now)
         if (w->ready_by > now)
             return w->ready_by;
         too_late(c, w);
-    } else if (w->state == WORKER_LEAVING && w->placed && crew_wants(c, w->index) && !books_outstanding(&w->books)) {
-        if (w->left_at + LIVES_LEAVE_TIME > now)
-            return w->left_at + LIVES_LEAVE_TIME;
-        crew_condemn(c, w, POOL_CANCELLED, "its finalizer did not return");
+    } else if (w->state == WORKER_LEAVING) {
+        return look_after_leaving(c, w, now);
     }
     return CLOCK_NEVER;
 }
@@ -225,7 +237,7 @@ void crew_begin(struct crew *c)
 int crew_mind(struct crew *c, int64_t now)
 {
     struct nursery_report report;
-    int changed = 0, r;
+    int changed = 0, heard, r;
     if (!c->nursery || c->polls[CREW_POLL_NURSERY].fd < 0)
         return 0;
     if (c->look_at <= now)
@@ -233,21 +245,35 @@ int crew_mind(struct crew *c, int64_t now)
     r = nursery_flush(c->nursery);
     if (!r && !c->polls[CREW_POLL_NURSERY].revents)
         return 0;                       /* the last poll had nothing; what came since is there in the next */
-    while (!r && !(r = nursery_next(c->nursery, &report))) {
+    while (!(heard = nursery_next(c->nursery, &report))) {     /* also what it told before it was gone */
         hear_of(c, &report);
         changed = 1;
     }
     c->polls[CREW_POLL_NURSERY].revents = 0;
-    if (r == EAGAIN)
+    if (!r && heard == EAGAIN)
         return changed;
     lose_nursery(c);
     return 1;
+}
+
+/* Where all leave, the ends of their pipes are no news for a while: each would wake us, a twentieth of a pool's life of 1.5 ms. */
+static void await_exit(struct crew *c, struct crew_worker *w, int64_t now)
+{
+    int64_t listen_at = w->left_at + LIVES_EXIT_TIME;
+    if (w->state != WORKER_LEAVING || books_outstanding(&w->books) || w->gone_by != CLOCK_NEVER)
+        return;
+    c->polls[CREW_POLL_WORKERS + w->slot].fd = now < listen_at ? -1 : w->result_pipe;
+    if (now < listen_at)
+        crew_attend(c, listen_at);
 }
 
 void crew_listen(struct crew *c)
 {
     if (c->nursery && c->polls[CREW_POLL_NURSERY].fd >= 0)
         c->polls[CREW_POLL_NURSERY].events = nursery_events(c->nursery);
+    int64_t now = c->leaving ? clock_now() : 0;
+    for (unsigned i = 0; c->leaving && i < c->slots; i++)
+        await_exit(c, &c->workers[i], now);
 }
 
 int64_t crew_deadline(const struct crew *c)

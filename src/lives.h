@@ -5,6 +5,7 @@
 #include "crew.h"
 
 #define LIVES_LEAVE_TIME 5000000000     /* nanoseconds for a finalizer while the slot is wanted */
+#define LIVES_EXIT_TIME 50000000        /* nanoseconds for the exit of a worker that leaves, once its result pipe has ended */
 
 /* Asks for all workers; the nursery may not have settled in yet. */
 void crew_begin(struct crew *crew);

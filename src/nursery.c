@@ -284,5 +284,4 @@ void nursery_close(struct nursery *nursery, int64_t deadline)
     if (see_off(nursery, deadline) && nursery->line.child)
         while (waitpid(nursery->line.child, NULL, 0) < 0 && errno == EINTR)
             ;                           /* at most an instant */
-    nursery_forget(nursery);
 }

@@ -66,10 +66,10 @@ int nursery_flush(struct nursery *nursery);
 int nursery_next(struct nursery *nursery, struct nursery_report *report);
 
 /* Ends it: it kills all that is below it and leaves; waits for that until `deadline` (clock.h), then gives up (the nursery goes on
- * by itself). Reaps it where the host is its parent. Frees. NULL is fine. */
+ * by itself). Reaps it where the host is its parent. Only nursery_forget may follow. NULL is fine. */
 void nursery_close(struct nursery *nursery, int64_t deadline);
 
-/* In a child of the host, or in the nursery itself: closes the descriptors that were inherited, tells nobody, frees. NULL is fine. */
+/* After nursery_close, or in a child of the host, or in the nursery itself: closes the descriptors, tells nobody, frees. NULL is fine. */
 void nursery_forget(struct nursery *nursery);
 
 #endif

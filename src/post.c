@@ -376,9 +376,9 @@ int64_t books_started(const struct books *b, uint32_t position)
 
 void books_close(struct books *b)
 {
+    b->grow.owner = NULL;
     if (b->damaged || b->claim.seen.closed)
         return;
-    b->grow.owner = NULL;
     if (claim_close(&b->channel.desk->claim, &b->claim))
         b->damaged = 1;
     else if (b->task_pipe >= 0)

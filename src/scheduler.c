@@ -126,11 +126,11 @@ static void hear(struct sched *s)
 /* Listens to all descriptors, until `deadline`. */
 static void listen(struct sched *s, int64_t deadline)
 {
+    crew_listen(&s->crew);
     int64_t due = crew_deadline(&s->crew);
     nfds_t count = s->crew.slots + CREW_POLL_WORKERS;
     due = due < s->judge_at ? due : s->judge_at;
     due = due < s->even_at ? due : s->even_at;
-    crew_listen(&s->crew);
     s->asleep_until = due < deadline ? due : deadline;
     pthread_mutex_unlock(&s->lock);
     int n = poll(s->crew.polls, count, clock_poll_ms(s->asleep_until));

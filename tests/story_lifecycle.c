@@ -932,6 +932,26 @@ static void a_finalizer_that_stays_keeps_join_waiting_until_terminate(void **sta
     pool_destroy(pool);
 }
 
+static void finalizer_that_closes_all_and_stays(struct pool_worker *worker)
+{
+    (void)worker;
+    for (int fd = 3; fd < 256; fd++)
+        close(fd);
+    pause_for_ever();
+}
+
+static void a_finalizer_that_closes_all_and_stays_is_no_worker_any_more(void **state)
+{
+    const struct pool_options options = {.workers = WORKERS, .finalizer = finalizer_that_closes_all_and_stays};
+    struct pool *pool = pool_create(&options);
+
+    (void)state;
+    assert_non_null(pool);
+    pool_close(pool);
+    assert_int_equal(pool_join(pool, PATIENCE), POOL_OK);
+    pool_destroy(pool);
+}
+
 /* ---- Destroying */
 
 static void destroy_runs_finalizers_of_idle_workers(void **state)
@@ -1240,6 +1260,7 @@ int main(void)
         STORY(terminate_kills_what_runs_and_drops_the_rest),
         STORY(what_had_finished_before_terminate_stays),
         STORY(a_finalizer_that_stays_keeps_join_waiting_until_terminate),
+        STORY(a_finalizer_that_closes_all_and_stays_is_no_worker_any_more),
         STORY(destroy_runs_finalizers_of_idle_workers),
         STORY(a_short_task_ends_well_in_the_grace),
         STORY(an_endless_one_is_killed_after_it),

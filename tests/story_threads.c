@@ -275,6 +275,43 @@ static void eight_threads_have_a_pool_each(void **state)
     in_threads(own_pool, NULL);
 }
 
+static void *come_and_go(void *rounds)
+{
+    for (int i = 0; i < *(int *)rounds; i++) {
+        struct pool *own = pool_create(&(struct pool_options){.workers = 2});
+        int three = 3, nine = 0;
+        NOTE(own && pool_apply(own, square, &three, sizeof three, &nine, sizeof nine, NULL) == POOL_OK && nine == 9);
+        pool_destroy(own);
+    }
+    return NULL;
+}
+
+/* What one thread's nursery inherits of a pool that another one takes down is whole or gone: no nursery dies of it, which libc would say
+ * on stderr. */
+static void pools_come_and_go_beside_each_other(void **state)
+{
+    char name[] = "/tmp/forkpool-threads-XXXXXX";
+    int rounds[THREADS], said = mkstemp(name), own_stderr = dup(STDERR_FILENO);
+
+    (void)state;
+    assert_true(said >= 0 && own_stderr >= 0);
+    unlink(name);
+    if (check_under("thread")) {
+        close(said);
+        close(own_stderr);
+        skip();
+    }
+    for (int i = 0; i < THREADS; i++)
+        rounds[i] = check_under("") ? 5 : 150;
+    dup2(said, STDERR_FILENO);
+    in_threads(come_and_go, rounds);
+    dup2(own_stderr, STDERR_FILENO);
+    close(own_stderr);
+    off_t size = lseek(said, 0, SEEK_END);
+    close(said);
+    assert_int_equal(size, 0);
+}
+
 static void two_pools_at_once(void **state)
 {
     struct pool *one = pool_create(&(struct pool_options){.workers = 2}), *two = pool_create(&(struct pool_options){.workers = 2});
@@ -544,6 +581,7 @@ int main(void)
         ALL_DO("cancel", 4), ALL_DO("free", 5), ALL_DO("map_results", 6), ALL_DO("generators", 7),
         cmocka_unit_test(eight_threads_do_everything_on_one_pool),
         cmocka_unit_test(eight_threads_have_a_pool_each),
+        cmocka_unit_test(pools_come_and_go_beside_each_other),
         cmocka_unit_test(two_pools_at_once),
         cmocka_unit_test(a_task_may_have_a_pool_of_its_own),
         cmocka_unit_test(a_task_is_refused_the_pool_that_runs_it),

@@ -1036,6 +1036,16 @@ static void nothing_joins_at_a_worker_that_was_told_to_leave(void **state)
     assert_int_equal(claim(b), CLAIM_CLOSED);
 }
 
+static void nothing_joins_where_the_channel_is_damaged(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    open_span(b, &call, "a", 0, 9);
+    b->books.damaged = 1;
+    books_close(&b->books);
+    assert_int_equal(books_grow(&b->books, &owner_a, 1, "b", 1), -1);
+}
+
 /* ---- Calls */
 
 static void sixteen_calls_are_known_and_the_next_takes_an_idle_number(void **state)
@@ -2055,6 +2065,7 @@ int main(void)
         on_bench(a_worker_that_missed_the_end_of_an_offer_is_woken),
         on_bench(a_worker_that_dies_leaves_what_joined_unstarted),
         on_bench(nothing_joins_at_a_worker_that_was_told_to_leave),
+        on_bench(nothing_joins_where_the_channel_is_damaged),
         on_bench(sixteen_calls_are_known_and_the_next_takes_an_idle_number),
         on_bench(a_number_in_use_is_not_given_away),
         on_bench(another_context_is_another_call),

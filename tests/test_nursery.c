@@ -327,11 +327,17 @@ static int wait_dead(struct nursery *nursery)
     return report.status;
 }
 
+static void end(struct nursery *nursery, int64_t deadline)
+{
+    nursery_close(nursery, deadline);
+    nursery_forget(nursery);
+}
+
 static void finish(struct nursery *nursery)
 {
     int64_t start = clock_now();
 
-    nursery_close(nursery, clock_deadline(PATIENCE));
+    end(nursery, clock_deadline(PATIENCE));
     assert_true(clock_now() - start < (int64_t)(promised() * 1e9));
 }
 
@@ -979,7 +985,7 @@ static void test_close_gives_up_at_the_deadline(void **state)
     assert_next(nursery, NURSERY_BORN, 0, 1);
     pid = hear(PATIENCE).parent;
     kill(pid, SIGSTOP);
-    nursery_close(nursery, clock_deadline(0.01));
+    end(nursery, clock_deadline(0.01));
     kill(pid, SIGCONT);                 /* and it goes on by itself */
     assert_all_gone_within(PATIENCE);
 }
@@ -1006,7 +1012,7 @@ static void test_many_rounds_leave_nothing(void **state)
 static void test_close_and_forget_take_null(void **state)
 {
     (void)state;
-    nursery_close(NULL, CLOCK_NEVER);
+    end(NULL, CLOCK_NEVER);
     nursery_forget(NULL);
 }
 
@@ -1051,7 +1057,7 @@ static void test_output_is_written_once(void **state)
     bear(nursery, 0, 1);
     while (next(nursery).state == NURSERY_BORN)
         ;
-    nursery_close(nursery, clock_deadline(PATIENCE));
+    end(nursery, clock_deadline(PATIENCE));
     fflush(stdout);
     dup2(saved, 1);
     close(saved);
@@ -1247,7 +1253,7 @@ static int subreaper(void)
     bear(nursery, 0, 1);
     if (next(nursery).state != NURSERY_BORN)
         return 2;
-    nursery_close(nursery, clock_deadline(PATIENCE));
+    end(nursery, clock_deadline(PATIENCE));
     return has_child() ? 3 : 0;
 }
 
@@ -1275,7 +1281,7 @@ static int without_proc(void)
     if (hear(PATIENCE).who == '?' || hear(PATIENCE).who == '?')
         return 3;
     start = clock_now();
-    nursery_close(nursery, clock_deadline(PATIENCE));
+    end(nursery, clock_deadline(PATIENCE));
     if (clock_now() - start > (int64_t)(promised() * 1e9))
         return 4;
     fd_close(&witness[1]);
@@ -1320,7 +1326,7 @@ static int short_of_processes(void)
             else if (report.state != NURSERY_BORN)
                 return 3;
         }
-        nursery_close(nursery, clock_deadline(PATIENCE));
+        end(nursery, clock_deadline(PATIENCE));
     }
     return unopened >= 2 && unborn >= 1 ? 0 : 4;
 }
@@ -1358,7 +1364,7 @@ static void test_short_of_descriptors_nothing_is_left(void **state)
             failures++;
             errors += error != EMFILE || nursery;
         } else {
-            nursery_close(nursery, clock_deadline(PATIENCE));
+            end(nursery, clock_deadline(PATIENCE));
         }
         left += count_fds() != fds || has_child();
     }
@@ -1394,7 +1400,7 @@ static int short_of_descriptors_in_the_nursery(void)
         close(fds[--n]);
     bear(nursery, 0, 1);
     report = next(nursery);
-    nursery_close(nursery, clock_deadline(PATIENCE));
+    end(nursery, clock_deadline(PATIENCE));
     return report.state == NURSERY_UNBORN && report.status == EMFILE ? 0 : 2;
 }
 
