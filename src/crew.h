@@ -97,7 +97,7 @@ int  crew_open(struct crew *crew, const struct pool_options *options, unsigned w
 /* Ends the nursery and all below it. Channels stay mapped until crew_unmap, which frees: results may be lent. */
 void crew_close(struct crew *crew, int64_t deadline);
 void crew_unmap(struct crew *crew);
-void crew_forget(struct crew *crew);            /* in a forked child: closes what was inherited */
+void crew_forget(struct crew *crew);            /* in a forked child, or once the nursery has ended: closes, and tells nobody */
 
 /* Takes in the nursery's reports and the time: sends what is due, condemns those that are late. Nonzero: something has changed. */
 int  crew_mind(struct crew *crew, int64_t now);

@@ -39,8 +39,8 @@ struct job {
     size_t                 ended_items, failed_items;   /* so far, for a progress bar */
     size_t                 depth;               /* items that should wait at a worker: learned */
     int                    measured;            /* it was */
-    unsigned               pulls, leisure;      /* of its generator: items asked for; so many still to be placed with care (pull.c), */
-    int64_t                pulls_since;         /*   and when we last looked how long it takes */
+    int64_t                pulls_since;         /* of its generator: when we last looked how long it takes, */
+    unsigned               pulls, leisure;      /*   items asked for since, and so many still to be placed with care (pull.c) */
     int                    pull_again;          /* its caller could not pull, and can now */
     size_t                 bytes;               /* of items outstanding */
     size_t                 result_size;         /* typical size of a result: learned */

@@ -5,10 +5,10 @@
  *
  * Invariants: what counts waits for nobody (counts are atomic, and who finds another one drawing leaves it to that one). All bars are
  * drawn together, at most ten times a second, by one write() each time; only a bar's end does not wait for its turn. The cursor rests
- * behind the lowest bar, which is as wide as the terminal: whatever a task or the host writes there next, or Ctrl-C, begins a line of its
- * own, since a terminal wraps when there is one letter more and not before. It is erased first and then drawn, since erasing the rest of
- * a full line takes its last letter. Finished bars are moved above those that still run and never touched again, so that the lines to be
- * redrawn are few however many have ended.
+ * behind the lowest bar, which is as wide as the terminal (where it has a total, up to 255 columns): whatever a task or the host writes
+ * there next, or Ctrl-C, begins a line of its own, since a terminal wraps when there is one letter more and not before. A line is erased
+ * first and then drawn, since erasing the rest of a full one takes its last letter. Finished bars are moved above those that still run and
+ * never touched again, so that the lines to be redrawn are few however many have ended.
  *
  * A terminal that takes nothing (Ctrl-S, a dead connection) must not stop the work. Descriptor 2 may be shared with other programs,
  * so it is not for us to make it non-blocking; asking poll() alone would not do, which promises room for one byte only. Hence each

@@ -102,13 +102,14 @@ static size_t span_most(const struct job *j, size_t size)
     return size != j->source.size || j->timeout || !stays_aligned(size) ? 0 : fit < SPAN_ITEMS ? fit : SPAN_ITEMS;
 }
 
-/* Nonzero: it has joined the span that is open there. All that sched_post does was done for that one, but for a thread that sleeps, which
- * wants to hear of each item. */
-static int join(struct sched *s, struct job *j, struct crew_worker *w, size_t index, const struct pool_bytes *item)
+/* Nonzero: it was pulled, and has joined the span that is open there. All that sched_post does was done for that one, but for a thread
+ * that sleeps, which wants to hear of each item. */
+static int join(struct sched *s, struct job *j, struct crew_worker *w, const struct pool_bytes *item)
 {
-    if (s->asleep || books_grow(&w->books, j, index, item->data, item->size))
+    if (s->asleep || books_grow(&w->books, j, j->source.next, item->data, item->size))
         return 0;
     job_sent(j, 1, item->size);
+    source_pulled(&j->source);
     return 1;
 }
 
@@ -169,16 +170,13 @@ static int may_pull(struct sched *s, struct job *j, struct pulling *p)
 static void pulled(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
     p->may = item->size == j->source.size ? p->may - 1 : 0;
-    if (p->may && is_nobody_idle(s) && join(s, j, p->worker, j->source.next, item)) {
-        source_pulled(&j->source);      /* most of a fast generator's: one that leaves or dies has no open span any more */
-        j->pulls++;
+    if (p->may && is_nobody_idle(s) && join(s, j, p->worker, item)) {
+        j->pulls++;                     /* most of a fast generator's: one that leaves or dies has no open span any more */
         return;
     }
     p->worker = rather_a_dry_one(s, j, taker(s, j, p->worker));
     p->may = p->worker ? p->may : 0;
-    if (p->worker && join(s, j, p->worker, j->source.next, item))
-        source_pulled(&j->source);
-    else
+    if (!p->worker || !join(s, j, p->worker, item))
         place(s, j, p->worker, item);
 }
 
