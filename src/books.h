@@ -167,6 +167,9 @@ int books_wait(struct books *books, uint32_t how, int patient);
 /* Has it nothing to do, as its own word says now? */
 int books_are_dry(const struct books *books);
 
+/* Does the worker not sleep? */
+int books_are_awake(const struct books *books);
+
 /* Has it something to tell, or was never asked? */
 int books_rang(const struct books *books);
 

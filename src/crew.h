@@ -45,6 +45,7 @@ struct crew_worker {
     int64_t           gone_by;          /*   and when it has to have exited, its result pipe having ended. CLOCK_NEVER: that has not */
     int64_t           since;            /* when it began on what it has: for learning an item's cost */
     int               roused;           /* it was idle then: its waking up counts as work */
+    int               brisk;            /* busy, and not held up when light work was dealt out last */
     size_t            done;             /* items that ended at it */
     size_t            watched;          /* its place in crew->watched plus one; 0: not in it */
     size_t            hand;             /* its place in crew->hands plus one; 0: not in it */

@@ -12,6 +12,11 @@
  * worker is relieved once nothing has been heard of it for SLOW_TIME while it runs an item; one that has not even begun most likely waits
  * for a CPU, and is given UNBEGUN_TIME, since it may be stopped. The loop wakes up for that (even_at), by poll's milliseconds.
  *
+ * Nor should workers share a CPU, with each other or the caller, for the sake of trifles. What is under way of a stream is light where it
+ * is no more work than should wait at as many workers as have a CPU each; then only so many get any, those first that are at it already,
+ * and the others sleep on, unless one is held up. Else two workers of small items took turns on one CPU, or one with the caller, woken
+ * for a few items at a time: a quarter of the time with two workers, half of it with 16 or 64 on two CPUs.
+ *
  * Jobs that have something to be handed out stand in a queue; whoever got something goes to its end. The walk along it ends where every
  * worker has enough calls waiting: ten thousand of them cost no more than those that fit. */
 #include "scheduler.h"
@@ -70,12 +75,70 @@ static int is_last_round(const struct sched *s, const struct job *j)
     return j->measured ? source_left(&j->source) / s->crew.size < j->depth / LAST_PART : sched_is_alone(s, j);
 }
 
-/* How many more items should wait at a worker that has `has`: never more than half of an even share of what is left, so that the end of
- * a call stays even, until the last round. An iterator's caller may be elsewhere then: all that is left is handed out. */
-static size_t fill_of(const struct sched *s, const struct job *j, size_t has)
+/* When it will have been held up for so long. The claim word of one that has told something just now is left alone. What has ended at one
+ * that has rung is taken in this very round, which came late. */
+static int64_t held_up_at(const struct crew_worker *w, int64_t now)
+{
+    int64_t at = w->since + SLOW_TIME;
+    if (at > now)
+        return at;
+    struct claim claim = claim_load(&w->books.channel.desk->claim);
+    if (!claim.running)
+        return w->since + UNBEGUN_TIME;
+    return claim_finished(claim) != w->books.taken && books_rang(&w->books) ? now + SLOW_TIME : at;
+}
+
+int sched_is_held_up(const struct crew_worker *w, int64_t now)
+{
+    return held_up_at(w, now) <= now;
+}
+
+/* Workers that have a CPU each, beside the caller. */
+static size_t comfortable(const struct sched *s)
+{
+    return s->cpus > 1 ? s->cpus - 1 : 1;
+}
+
+int sched_is_light(const struct sched *s, const struct job *j, size_t more)
+{
+    return j->kind == JOB_ITER && j->measured && j->outstanding + more <= comfortable(s) * j->depth;
+}
+
+/* Who gets something: so many, first those that are at it, then the idle, then the rest. */
+struct choice { size_t places, brisk, idle; };
+
+/* It looks at each worker once: what it counted is what is_chosen goes by, so that nobody is waited for who has been held up meanwhile. */
+static struct choice choice_of(const struct sched *s, size_t places)
+{
+    struct choice c = {.places = places, .idle = s->crew.hands_count - s->crew.busy_hands};
+    int64_t now = clock_now();
+    for (size_t i = 0; i < s->crew.watched_count; i++) {
+        struct crew_worker *w = s->crew.watched[i];
+        w->brisk = w->hand && !sched_is_held_up(w, now);
+        c.brisk += (size_t)w->brisk;
+    }
+    return c;
+}
+
+/* able: it has room. */
+static int is_chosen(struct choice *c, const struct crew_worker *w, int able)
+{
+    int brisk = w->watched && w->brisk;
+    c->brisk -= (size_t)brisk;
+    c->idle -= !w->watched;
+    size_t before = brisk ? 0 : w->watched ? c->brisk + c->idle : c->brisk;
+    int chosen = able && c->places > before;
+    c->places -= (size_t)chosen;
+    return chosen;
+}
+
+/* How many more items should wait at one of the `workers` that get some, where `has` do: never more than half of an even share of what is
+ * left, so that the end of a call stays even, until the last round. An iterator's caller may be elsewhere then: all that is left is
+ * handed out. */
+static size_t fill_of(const struct sched *s, const struct job *j, size_t has, size_t workers)
 {
     int last = is_last_round(s, j);
-    size_t depth = j->chunk > j->depth ? j->chunk : j->depth, workers = s->crew.size, left = source_left(&j->source);
+    size_t depth = j->chunk > j->depth ? j->chunk : j->depth, left = source_left(&j->source);
     size_t share = last ? (left + j->outstanding + workers - 1) / workers : j->kind == JOB_ITER ? left / workers : left / (2 * workers);
     share = share && source_known(&j->source) ? share : 1;
     depth = last || depth > DEPTH_MOST ? DEPTH_MOST : depth;
@@ -119,18 +182,23 @@ void sched_post(struct sched *s, struct job *j, struct crew_worker *w, struct pi
     crew_watch(&s->crew, w);
 }
 
-/* Gives one worker what it should have of one job, at most `deal` items. Nonzero: it got something. */
-static int serve(struct sched *s, struct job *j, struct crew_worker *w, size_t deal)
+/* Items of this kind that there is room for. */
+static size_t room_for(const struct sched *s, const struct job *j, struct crew_worker *w, size_t size)
+{
+    size_t room = books_room(&w->books, &j->call, size), left = crew_left(&s->crew, w);
+    return room < left ? room : left;
+}
+
+/* Gives one of `workers` what it should have of one job, at most `deal` items. Nonzero: it got something. */
+static int serve(struct sched *s, struct job *j, struct crew_worker *w, size_t deal, size_t workers)
 {
     struct piece piece;
     size_t size = 0, ready = source_ready(&j->source, &size);
     if (!ready)
         return 0;
-    size_t most = fill_of(s, j, books_outstanding(&w->books)), room = books_room(&w->books, &j->call, size);
-    size_t left = crew_left(&s->crew, w);
+    size_t most = fill_of(s, j, books_outstanding(&w->books), workers), room = room_for(s, j, w, size);
     most = most < deal ? most : deal;
     most = most < room ? most : room;
-    most = most < left ? most : left;
     most = job_may_send(j, most < ready ? most : ready, size, s->crew.size);
     if (!most)
         return 0;
@@ -139,16 +207,20 @@ static int serve(struct sched *s, struct job *j, struct crew_worker *w, size_t d
     return 1;
 }
 
-/* One deal to each worker that wants it. Nonzero: somebody got something. *full: no worker takes any more of whatever job. */
+/* One deal to each worker that wants it, of light work to some of them. Nonzero: somebody got something. *full: no worker takes any more of
+ * whatever job. */
 static int deal_out(struct sched *s, struct job *j, size_t much, int *full)
 {
-    size_t size;
-    int done = 0, may = 1;
+    size_t size, ready = source_ready(&j->source, &size), workers = s->crew.size;
+    int done = 0, may = 1, few = comfortable(s) < workers && sched_is_light(s, j, job_may_send(j, ready, size, workers));
+    workers = few ? comfortable(s) : workers;
+    struct choice choice = few ? choice_of(s, workers) : (struct choice){0};
     *full = 1;
     for (size_t i = 0; i < s->crew.hands_count && source_ready(&j->source, &size) && (may || *full); i++) {
         struct crew_worker *w = hand(s, i);
         may = may && job_may_send(j, 1, size, s->crew.size);
-        if (may && wants(j, w, much) && serve(s, j, w, much))
+        int may_have = !few || is_chosen(&choice, w, room_for(s, j, w, size) > 0);
+        if (may && may_have && wants(j, w, much) && serve(s, j, w, much, workers))
             done = 1;
         if (posts(w) < POSTS_ENOUGH)
             *full = 0;
@@ -186,28 +258,23 @@ static uint32_t movable(const struct books *b)
     return (books_waiting(b, now) + now.running) / 2;
 }
 
-/* When it will have been held up for so long. The claim word of one that has told something just now is left alone. */
-static int64_t held_up_at(const struct crew_worker *w, int64_t now)
-{
-    int64_t at = w->since + SLOW_TIME;
-    if (at <= now && !claim_load(&w->books.channel.desk->claim).running)
-        at = w->since + UNBEGUN_TIME;
-    return at;
-}
-
-/* now: of those that are held up by then; CLOCK_NEVER: of all. */
-static struct crew_worker *most_waiting(struct sched *s, int64_t now)
+/* Of those that are held up; without patience of all whose work is not light. */
+static struct crew_worker *most_waiting(struct sched *s, int patient)
 {
     struct crew_worker *most = NULL;
     uint32_t waiting = 0;
+    int64_t now = 0;
+    int crowded = s->crew.busy_hands >= comfortable(s);
     for (size_t i = 0; i < s->crew.watched_count; i++) {
         struct crew_worker *w = s->crew.watched[i];
         if (w->state != WORKER_READY || w->books.damaged || books_outstanding(&w->books) < 2)
             continue;               /* and its claim word is left alone: a worker about to finish needs the line */
-        int64_t at = now == CLOCK_NEVER ? 0 : held_up_at(w, now);
-        if (at > now) {
-            s->even_at = at < s->even_at ? at : s->even_at;
-            continue;
+        if (patient || (crowded && sched_is_light(s, books_last(&w->books)->owner, 0))) {
+            now = now ? now : clock_now();
+            int64_t at = held_up_at(w, now);
+            s->even_at = at > now && at < s->even_at ? at : s->even_at;
+            if (at > now)
+                continue;
         }
         uint32_t n = movable(&w->books);
         if (n > waiting && n <= books_outstanding(&w->books)) {
@@ -219,9 +286,9 @@ static struct crew_worker *most_waiting(struct sched *s, int64_t now)
 }
 
 /* Moves half of what waits at the worker that has most of it to an idle one. Nonzero: something moved. */
-static int even_out(struct sched *s, struct crew_worker *idle, int64_t now)
+static int even_out(struct sched *s, struct crew_worker *idle, int patient)
 {
-    struct crew_worker *from = most_waiting(s, now);
+    struct crew_worker *from = most_waiting(s, patient);
     struct piece piece, *last = from ? books_last(&from->books) : NULL;
     if (!last)
         return 0;
@@ -244,13 +311,11 @@ static int even_out(struct sched *s, struct crew_worker *idle, int64_t now)
 static int even_all(struct sched *s)
 {
     struct crew_worker *idle = s->crew.watched_count ? idle_worker(s) : NULL;
-    int64_t patient = CLOCK_NEVER;
-    int done = 0;
+    int done = 0, patient = 0;
     s->even_at = CLOCK_NEVER;
     if (idle && s->crew.watched_count >= s->cpus) {
         int64_t now = clock_now();
-        if (now - s->evened_at < SLOW_TIME)
-            patient = now;
+        patient = now - s->evened_at < SLOW_TIME;
         s->evened_at = now;
     }
     for (; idle && even_out(s, idle, patient); idle = idle_worker(s))

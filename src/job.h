@@ -39,7 +39,7 @@ struct job {
     size_t                 ended_items, failed_items;   /* so far, for a progress bar */
     size_t                 depth;               /* items that should wait at a worker: learned */
     int                    measured;            /* it was */
-    int64_t                pulls_since;         /* of its generator: when we last looked how long it takes, */
+    int64_t                pulls_since, pulls_time;     /* of its generator: when we last looked how long it takes, its own time since, */
     unsigned               pulls, leisure;      /*   items asked for since, and so many still to be placed with care (pull.c) */
     int                    pull_again;          /* its caller could not pull, and can now */
     size_t                 bytes;               /* of items outstanding */

@@ -28,27 +28,40 @@ static inline int can_take(struct crew_worker *w, const struct job *j)
     return (books_outstanding(&w->books) < j->depth && has_lane(w, j)) || !j->outstanding;
 }
 
-/* An idle one; or else the first that takes more, so that the items of a span come one after the other. */
-static struct crew_worker *who_wants(struct sched *s, const struct job *j)
-{
-    size_t count = s->crew.hands_count;
-    struct crew_worker *found = NULL;
-    for (size_t i = 0; i < count; i++) {
-        struct crew_worker *w = s->crew.hands[(s->next_hand + i) % count];
-        if (!books_outstanding(&w->books) && can_take(w, j))
-            return w;
-        if (!found && can_take(w, j))
-            found = w;
-        if (found && s->crew.busy_hands >= count)
-            break;                      /* nobody is idle */
-    }
-    s->deserted |= !count;
-    return found;
-}
-
 static int is_nobody_idle(const struct sched *s)
 {
     return s->crew.busy_hands >= s->crew.hands_count;
+}
+
+/* It takes no more, but most of what it has is over, and only has to be taken from it: for this job's caller, who does that next. */
+static int is_to_be_taken(const struct sched *s, const struct job *j, const struct crew_worker *w)
+{
+    size_t has = books_outstanding(&w->books);
+    return j->kind == JOB_ITER && !j->leisure && sched_is_alone(s, j) && has &&
+           books_waiting(&w->books, claim_load(&w->books.channel.desk->claim)) < has / 2;
+}
+
+/* An idle one; or else the first that takes more, so that the items of a span come one after the other. For a fast generator's light items
+ * (handout.c) rather one that is at it, and an idle one is not woken before the others have too much to do indeed. NULL: none. */
+static struct crew_worker *who_wants(struct sched *s, const struct job *j)
+{
+    size_t count = s->crew.hands_count;
+    struct crew_worker *brisk = NULL, *idle = NULL, *any = NULL;
+    int64_t now = !j->leisure && sched_is_light(s, j, PULLS) ? clock_now() : 0;
+    for (size_t i = 0; i < count && !(now ? brisk : idle) && !(any && !now && is_nobody_idle(s)); i++) {
+        struct crew_worker *w = s->crew.hands[(s->next_hand + i) % count];
+        if (can_take(w, j)) {
+            any = any ? any : w;
+            if (!books_outstanding(&w->books))
+                idle = idle ? idle : w;
+            else if (now && !sched_is_held_up(w, now))
+                brisk = w;
+        } else if (is_to_be_taken(s, j, w)) {
+            return NULL;
+        }
+    }
+    s->deserted |= !count;
+    return brisk ? brisk : idle ? idle : any;
 }
 
 /* That one still, if it would be found again; asking it alone costs a fifth of looking for one. */
@@ -59,14 +72,15 @@ static inline struct crew_worker *taker(struct sched *s, const struct job *j, st
     return who_wants(s, j);
 }
 
-/* Does the generator take its time, or is it not known yet? Looked at for PULLS items together. */
+/* Does the generator take its time, or is it not known yet? Looked at for PULLS items together: where they are placed with care, by its own
+ * time; else by all that passes, our own part included, which is less to do for each. */
 static int is_leisurely(struct job *j)
 {
     if (!j->pulls || j->pulls >= PULLS) {
-        int64_t now = clock_now();
-        if (now - j->pulls_since > PULLS_TIME)
-            j->leisure = LEISURE;
+        int64_t now = clock_now(), spent = j->leisure ? j->pulls_time : now - j->pulls_since;
+        j->leisure = !j->pulls || spent > PULLS_TIME ? LEISURE : 0;
         j->pulls_since = now;
+        j->pulls_time = 0;
         j->pulls = 0;
     }
     j->pulls++;
@@ -75,17 +89,28 @@ static int is_leisurely(struct job *j)
 
 /* Rather one that has nothing left by its own word, though the books have not been told: nobody turns the loop while the generator is
  * asked, so an item that is put behind a slow one stays there. To ask for that word takes its line from the worker, a fifth of the time
- * of a small item; so it is asked where the next item may be long in coming. */
+ * of a small item; so it is asked where the next item may be long in coming. And rather one that is awake: to wake one costs
+ * more than many an item, and it may take our CPU at once. */
 static struct crew_worker *rather_a_dry_one(struct sched *s, struct job *j, struct crew_worker *found)
 {
-    if (!found || !is_leisurely(j) || books_are_dry(&found->books))
+    struct crew_worker *dry = NULL;
+    if (!found || !is_leisurely(j))
         return found;
+    if (books_are_dry(&found->books)) {
+        if (books_are_awake(&found->books))
+            return found;
+        dry = found;
+    }
     for (size_t i = 0; i < s->crew.hands_count; i++) {
         struct crew_worker *w = s->crew.hands[i];
-        if (w != found && has_lane(w, j) && books_are_dry(&w->books))      /* the depth is for what waits: none of it does */
-            return w;
+        int awake = books_are_awake(&w->books);
+        if ((dry && !awake) || w == found || !has_lane(w, j) || !books_are_dry(&w->books))
+            continue;                   /* not the depth: that is for what waits, and none of it does */
+        dry = w;
+        if (awake)
+            break;
     }
-    return found;
+    return dry ? dry : found;
 }
 
 /* Items of a span lie one behind the other: each has to be aligned for any object of its size, as malloc's memory is. */
@@ -146,15 +171,16 @@ static void place(struct sched *s, struct job *j, struct crew_worker *w, const s
         keep(s, j, &piece);             /* one that is retried has to be there once more, for one */
 }
 
-/* What is remembered from one item to the next: who got it, and gets the next one most likely; and how many more of its size there is room
- * for, there and in the window, which is not asked for each. */
-struct pulling { struct crew_worker *worker; size_t may; };
+/* What is remembered from one item to the next: who got it, and gets the next one most likely; how many more of its size there is room
+ * for, there and in the window, which is not asked for each; and whether they should go there though another may be idle. */
+struct pulling { struct crew_worker *worker; size_t may; int light; };
 
 static size_t ask_for_room(struct sched *s, struct job *j, struct pulling *p)
 {
     if (!(p->worker = taker(s, j, p->worker)))
         return 0;
     size_t has = books_outstanding(&p->worker->books), more = has < j->depth ? j->depth - has : 1;
+    p->light = has && !j->leisure && sched_is_light(s, j, PULLS);
     if (j->leisure || j->source.size > CHANNEL_INLINE)
         more = 1;                       /* each is placed with care, or needs a lane slot */
     return job_may_send(j, more < PULLS ? more : PULLS, j->source.size, s->crew.size);
@@ -170,7 +196,7 @@ static int may_pull(struct sched *s, struct job *j, struct pulling *p)
 static void pulled(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
     p->may = item->size == j->source.size ? p->may - 1 : 0;
-    if (p->may && is_nobody_idle(s) && join(s, j, p->worker, item)) {
+    if (p->may && (p->light || is_nobody_idle(s)) && join(s, j, p->worker, item)) {
         j->pulls++;                     /* most of a fast generator's: one that leaves or dies has no open span any more */
         return;
     }
@@ -187,9 +213,11 @@ static int pull_one(struct sched *s, struct job *j, struct pulling *p)
         return 0;
     struct pool_bytes item = {0};
     source_next_fn *next = j->source.pull;
+    int64_t begin = j->leisure ? clock_now() : 0;
     pthread_mutex_unlock(&s->lock);
     int r = next(j->source.cursor, &item);
     pthread_mutex_lock(&s->lock);
+    j->pulls_time += begin ? clock_now() - begin : 0;
     if (j->cut)
         return 1;                       /* and is not asked any more */
     if (r > 0 && (item.data || !item.size))

@@ -83,6 +83,11 @@ void sched_turn(struct sched *sched, struct job *puller);
 /* Posts a piece, which fits, to a worker. most: it may grow to so many items. */
 void sched_post(struct sched *sched, struct job *job, struct crew_worker *worker, struct piece *piece, size_t most);
 
+/* Is what is under way of a stream, and `more` items, little enough for as many workers as have a CPU each? Has nothing been heard of a
+ * busy worker for so long that others should do what waits there? */
+int sched_is_light(const struct sched *sched, const struct job *job, size_t more);
+int sched_is_held_up(const struct crew_worker *worker, int64_t now);
+
 /* The parts of a round. Each nonzero: it did something. */
 int sched_hand_out(struct sched *sched);
 int sched_pull(struct sched *sched, struct job *job);       /* job: NULL, or one of this thread's; the lock is given up for its generator */
