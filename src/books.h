@@ -159,10 +159,14 @@ int books_mourn(struct books *books, struct event *event);
 /* The result in that slot is not needed any more. */
 void books_give_up(struct books *books, int slot);
 
-/* The caller wants to hear of this worker, by its word (how: CHANNEL_WATCHING) or by its pipe as well (CHANNEL_ASLEEP): of each finished
- * item where somebody waits for each, else when half of what waits there is done; or, with nothing to be given to it meanwhile (patient),
- * when all is, unless the results have to be fetched. Nonzero: there is something already. */
-int books_wait(struct books *books, uint32_t how, int patient);
+/* The caller wants to hear of this worker, by its word (how: CHANNEL_WATCHING) or by its pipe as well (CHANNEL_ASLEEP). Nonzero: there is
+ * something already. */
+enum books_when {
+    BOOKS_IN_TIME,          /* of each finished item where somebody waits for each, else when half of what waits there is done */
+    BOOKS_AT_THE_END,       /* or, with nothing to be given to it meanwhile, when all is, unless the results have to be fetched */
+    BOOKS_HALF_WAY          /* when half is done, whoever waits: the caller looks again soon */
+};
+int books_wait(struct books *books, uint32_t how, enum books_when when);
 
 /* Has it nothing to do, as its own word says now? */
 int books_are_dry(const struct books *books);

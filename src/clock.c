@@ -52,6 +52,18 @@ int64_t clock_deadline(double seconds)
     return now + (int64_t)duration;
 }
 
+const struct timespec *clock_left(int64_t deadline, struct timespec *left)
+{
+    int64_t ns;
+
+    if (deadline == CLOCK_NEVER)
+        return NULL;
+    ns = deadline - clock_now();
+    ns = ns > 0 ? ns : 0;
+    *left = (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+    return left;
+}
+
 int clock_poll_ms(int64_t deadline)
 {
     int64_t now, ms;

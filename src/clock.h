@@ -3,6 +3,7 @@
 #define POOL_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 #define CLOCK_NEVER INT64_MAX           /* a deadline that does not come */
 
@@ -17,5 +18,8 @@ int64_t clock_deadline(double seconds);
 /* What poll() wants until `deadline`: milliseconds rounded up (so that a wait is never early), -1 for CLOCK_NEVER, 0 if it
  * has passed. */
 int clock_poll_ms(int64_t deadline);
+
+/* What ppoll() wants: the time left, in *left, or NULL for CLOCK_NEVER. */
+const struct timespec *clock_left(int64_t deadline, struct timespec *left);
 
 #endif

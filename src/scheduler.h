@@ -8,7 +8,8 @@
 
 #include <pthread.h>
 
-#define DEPTH_MOST 262144               /* items waiting at a worker */
+#define DEPTH_MOST  262144              /* items waiting at a worker, */
+#define DEPTH_LEAST 2                   /*   and one runs, one waits, so that a worker need not wait for the caller */
 
 struct sched {
     pthread_mutex_t lock;
@@ -35,6 +36,7 @@ struct sched {
     unsigned        rounds;             /* since the nursery was last asked */
     struct desk   **spun;               /* room for one of each worker: those whose words a spinning thread looks at */
     uint64_t        next_common_id;
+    int64_t         woken_at;           /* when it last left its sleep in poll */
     int64_t         evened_at;          /* when we last saw whether what waits at a worker should move to an idle one, */
     int64_t         even_at;            /*   and when to see that again */
     int64_t         judge_at;           /* when to look at how long items run: not later than is needed */

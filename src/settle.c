@@ -20,7 +20,6 @@
 #define DEPTH_TIME 150000               /* nanoseconds of work that should wait at a worker */
 #define DEPTH_TIME_ALONE 2000000
 #define DEPTH_SAMPLE 16                 /* so many times the items that were measured may be sent by that measure */
-#define DEPTH_LEAST 2                   /* items: one runs, one waits, so that a worker need not wait for the caller */
 
 /* ---- Taking */
 
@@ -156,7 +155,7 @@ static int take(struct sched *s, struct crew_worker *w)
         crew_succeed(&s->crew, w);
     if (!books_outstanding(&w->books) && w->state == WORKER_READY)
         crew_unwatch(&s->crew, w);
-    else if (books_wait(&w->books, CHANNEL_WATCHING, link_is_empty(&s->ready)))
+    else if (books_wait(&w->books, CHANNEL_WATCHING, link_is_empty(&s->ready) ? BOOKS_AT_THE_END : BOOKS_IN_TIME))
         books_awake(&w->books);
     return done;
 }

@@ -393,13 +393,13 @@ int books_are_awake(const struct books *b)
     return atomic_load_explicit(&b->channel.desk->worker_state, memory_order_relaxed) == CHANNEL_AWAKE;
 }
 
-int books_wait(struct books *b, uint32_t how, int patient)
+int books_wait(struct books *b, uint32_t how, enum books_when when)
 {
     struct desk *d = b->channel.desk;
     uint32_t open = books_outstanding(b);
     struct post *post = books_front(b);
-    int all = patient && post && b->calls[post->call].definition.mode != RESULT_FRAMED;
-    uint32_t wake_at = claim_add(b->taken, b->eager ? 1 : all ? open : (open + 1) / 2);
+    int all = when == BOOKS_AT_THE_END && post && b->calls[post->call].definition.mode != RESULT_FRAMED;
+    uint32_t wake_at = claim_add(b->taken, b->eager && when != BOOKS_HALF_WAY ? 1 : all ? open : (open + 1) / 2);
     channel_caller_waits(d, how, wake_at);
     if (b->damaged)
         return 0;                       /* nothing more is heard of it but its death */

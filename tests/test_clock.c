@@ -118,6 +118,21 @@ static void poll_does_not_wait_for_what_has_passed(void **state)
     assert_int_equal(clock_poll_ms(clock_now()), 0);
 }
 
+static void what_is_left_is_exact(void **state)
+{
+    struct timespec left = {-1, -1};
+
+    (void)state;
+    assert_null(clock_left(CLOCK_NEVER, &left));
+    assert_ptr_equal(clock_left(clock_now(), &left), &left);
+    assert_true(left.tv_sec == 0 && left.tv_nsec == 0);
+    clock_left(0, &left);
+    assert_true(left.tv_sec == 0 && left.tv_nsec == 0);
+    clock_left(clock_now() + 3600 * SECOND + SECOND / 2, &left);
+    assert_in_range(left.tv_sec, 3600 - 60, 3600);
+    assert_in_range(left.tv_nsec, 0, SECOND - 1);
+}
+
 static void poll_takes_milliseconds(void **state)
 {
     int ms = clock_poll_ms(clock_now() + 3600 * SECOND);
@@ -174,6 +189,7 @@ int main(void)
         cmocka_unit_test(near_the_end_of_the_scale_nothing_overflows),
         cmocka_unit_test(poll_waits_for_ever_for_never),
         cmocka_unit_test(poll_does_not_wait_for_what_has_passed),
+        cmocka_unit_test(what_is_left_is_exact),
         cmocka_unit_test(poll_takes_milliseconds),
         cmocka_unit_test(poll_rounds_up),
         cmocka_unit_test(poll_is_never_early),
