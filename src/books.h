@@ -172,7 +172,10 @@ int books_wait(struct books *books, uint32_t how, enum books_when when);
 int books_are_dry(const struct books *books);
 
 /* Does the worker not sleep? */
-int books_are_awake(const struct books *books);
+static inline int books_are_awake(const struct books *b)
+{
+    return atomic_load_explicit(&b->channel.desk->worker_state, memory_order_relaxed) == CHANNEL_AWAKE;
+}
 
 /* Has it something to tell, or was never asked? */
 int books_rang(const struct books *books);

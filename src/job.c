@@ -29,6 +29,7 @@ int job_init(struct job *j, enum job_kind kind, const struct pool_call *call)
     j->chunk = call->chunk;
     j->fail_fast = call->fail_fast;
     j->depth = DEPTH_FIRST;
+    j->leisurely = 1;
     return waiter_init(&j->waiter);
 }
 

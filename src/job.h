@@ -39,8 +39,9 @@ struct job {
     size_t                 ended_items, failed_items;   /* so far, for a progress bar */
     size_t                 depth;               /* items that should wait at a worker: learned */
     int                    measured;            /* it was */
-    int64_t                pulls_since, pulls_time;     /* of its generator: when we last looked how long it takes, its own time since, */
-    unsigned               pulls, leisure;      /*   items asked for since, and so many still to be placed with care (pull.c) */
+    int                    leisurely;           /* its generator takes its time, or may (pull.c): */
+    unsigned               pulls;               /*   items since we last judged that, */
+    int64_t                pulls_time;          /*   and how long they took */
     int                    pull_again;          /* its caller could not pull, and can now */
     size_t                 bytes;               /* of items outstanding */
     size_t                 result_size;         /* typical size of a result: learned */

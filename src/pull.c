@@ -12,9 +12,9 @@
 #include <stddef.h>
 
 enum { SPAN_ITEMS = 256, SPAN_BYTES = 4 << 10 };        /* a span may grow as long as it is below both */
-enum { PULLS = 16, LEISURE = 64 };                      /* items between two looks at the clock; and after a generator was found slow */
+enum { PULLS = 16 };                                    /* items between two looks at the clock */
 
-#define PULLS_TIME 80000                                /* nanoseconds for PULLS items, our own part included */
+#define PULLS_TIME 80000                                /* nanoseconds for PULLS items beyond which they are placed with care */
 
 /* Will the next item most likely find a lane slot there, if it needs one? One that was pulled and does not is copied to the heap first, and
  * to a slot later: that, and the new pages of the heap, took two thirds of the time for items of 4 MiB. */
@@ -33,32 +33,34 @@ static int is_nobody_idle(const struct sched *s)
     return s->crew.busy_hands >= s->crew.hands_count;
 }
 
-/* It takes no more, but most of what it has is over, and only has to be taken from it: for this job's caller, who does that next. */
-static int is_to_be_taken(const struct sched *s, const struct job *j, const struct crew_worker *w)
+/* Is most of what it has over, and only to be taken from it? */
+static int is_to_be_taken(const struct crew_worker *w)
 {
     size_t has = books_outstanding(&w->books);
-    return j->kind == JOB_ITER && !j->leisure && sched_is_alone(s, j) && has &&
-           books_waiting(&w->books, claim_load(&w->books.channel.desk->claim)) < has / 2;
+    return books_waiting(&w->books, claim_load(&w->books.channel.desk->claim)) < has / 2;
 }
 
 /* An idle one; or else the first that takes more, so that the items of a span come one after the other. For a fast generator's light items
- * (handout.c) rather one that is at it, and an idle one is not woken before the others have too much to do indeed. NULL: none. */
+ * (handout.c) rather one that is at it; and where they are too many by the books only, nobody, since its consumer takes what is there when
+ * we return, and goes on: what it waits for has rung. NULL: nobody. */
 static struct crew_worker *who_wants(struct sched *s, const struct job *j)
 {
     size_t count = s->crew.hands_count;
     struct crew_worker *brisk = NULL, *idle = NULL, *any = NULL;
-    int64_t now = !j->leisure && sched_is_light(s, j, PULLS) ? clock_now() : 0;
-    for (size_t i = 0; i < count && !(now ? brisk : idle) && !(any && !now && is_nobody_idle(s)); i++) {
+    int fast = !j->leisurely && j->kind == JOB_ITER && sched_is_alone(s, j);
+    int64_t now = fast && sched_is_light(s, j, PULLS) ? clock_now() : 0;
+    for (size_t i = 0; i < count && !(now ? brisk != NULL : !fast && idle) && !(any && !now && is_nobody_idle(s)); i++) {
         struct crew_worker *w = s->crew.hands[(s->next_hand + i) % count];
-        if (can_take(w, j)) {
-            any = any ? any : w;
-            if (!books_outstanding(&w->books))
-                idle = idle ? idle : w;
-            else if (now && !sched_is_held_up(w, now))
-                brisk = w;
-        } else if (is_to_be_taken(s, j, w)) {
+        int busy = books_outstanding(&w->books) != 0;
+        if (busy && fast && !now && is_to_be_taken(w))
             return NULL;
-        }
+        if (!can_take(w, j))
+            continue;
+        any = any ? any : w;
+        if (!busy)
+            idle = idle ? idle : w;
+        else if (now && !sched_is_held_up(w, now))
+            brisk = w;
     }
     s->deserted |= !count;
     return brisk ? brisk : idle ? idle : any;
@@ -72,29 +74,39 @@ static inline struct crew_worker *taker(struct sched *s, const struct job *j, st
     return who_wants(s, j);
 }
 
-/* Does the generator take its time, or is it not known yet? Looked at for PULLS items together: where they are placed with care, by its own
- * time; else by all that passes, our own part included, which is less to do for each. */
-static int is_leisurely(struct job *j)
+/* What is remembered from one item to the next: who got it, and gets the next one most likely; how many more of its size there is room
+ * for, there and in the window, which is not asked for each; whether they should go there though another may be idle; and from when on
+ * time is counted. */
+struct pulling { struct crew_worker *worker; size_t may; int light; int64_t since; };
+
+static void count_time(struct job *j, struct pulling *p)
 {
-    if (!j->pulls || j->pulls >= PULLS) {
-        int64_t now = clock_now(), spent = j->leisure ? j->pulls_time : now - j->pulls_since;
-        j->leisure = !j->pulls || spent > PULLS_TIME ? LEISURE : 0;
-        j->pulls_since = now;
-        j->pulls_time = 0;
-        j->pulls = 0;
-    }
-    j->pulls++;
-    return j->leisure && j->leisure--;
+    int64_t now = clock_now();
+    j->pulls_time += j->leisurely ? 0 : now - p->since;
+    p->since = now;
+}
+
+/* Does the generator take its time, or is it not known yet? Looked at for PULLS items together: by its own time where they are placed with
+ * care; else, which is less to do for each, by all that passes while we pull, without what it takes to wake a worker. */
+static int is_leisurely(struct job *j, struct pulling *p)
+{
+    if (j->pulls++ < PULLS)
+        return j->leisurely;
+    count_time(j, p);
+    j->leisurely = j->pulls_time > PULLS_TIME;
+    j->pulls_time = 0;
+    j->pulls = 1;
+    return j->leisurely;
 }
 
 /* Rather one that has nothing left by its own word, though the books have not been told: nobody turns the loop while the generator is
  * asked, so an item that is put behind a slow one stays there. To ask for that word takes its line from the worker, a fifth of the time
  * of a small item; so it is asked where the next item may be long in coming. And rather one that is awake: to wake one costs
  * more than many an item, and it may take our CPU at once. */
-static struct crew_worker *rather_a_dry_one(struct sched *s, struct job *j, struct crew_worker *found)
+static struct crew_worker *rather_a_dry_one(struct sched *s, struct job *j, struct pulling *p, struct crew_worker *found)
 {
     struct crew_worker *dry = NULL;
-    if (!found || !is_leisurely(j))
+    if (!found || !is_leisurely(j, p))
         return found;
     if (books_are_dry(&found->books)) {
         if (books_are_awake(&found->books))
@@ -171,17 +183,13 @@ static void place(struct sched *s, struct job *j, struct crew_worker *w, const s
         keep(s, j, &piece);             /* one that is retried has to be there once more, for one */
 }
 
-/* What is remembered from one item to the next: who got it, and gets the next one most likely; how many more of its size there is room
- * for, there and in the window, which is not asked for each; and whether they should go there though another may be idle. */
-struct pulling { struct crew_worker *worker; size_t may; int light; };
-
 static size_t ask_for_room(struct sched *s, struct job *j, struct pulling *p)
 {
     if (!(p->worker = taker(s, j, p->worker)))
         return 0;
     size_t has = books_outstanding(&p->worker->books), more = has < j->depth ? j->depth - has : 1;
-    p->light = has && !j->leisure && sched_is_light(s, j, PULLS);
-    if (j->leisure || j->source.size > CHANNEL_INLINE)
+    p->light = has && !j->leisurely && sched_is_light(s, j, PULLS);
+    if (j->leisurely || j->source.size > CHANNEL_INLINE)
         more = 1;                       /* each is placed with care, or needs a lane slot */
     return job_may_send(j, more < PULLS ? more : PULLS, j->source.size, s->crew.size);
 }
@@ -196,14 +204,16 @@ static int may_pull(struct sched *s, struct job *j, struct pulling *p)
 static void pulled(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
     p->may = item->size == j->source.size ? p->may - 1 : 0;
-    if (p->may && (p->light || is_nobody_idle(s)) && join(s, j, p->worker, item)) {
+    if (p->may && (p->light || is_nobody_idle(s)) && books_are_awake(&p->worker->books) && join(s, j, p->worker, item)) {
         j->pulls++;                     /* most of a fast generator's: one that leaves or dies has no open span any more */
         return;
     }
-    p->worker = rather_a_dry_one(s, j, taker(s, j, p->worker));
+    p->worker = rather_a_dry_one(s, j, p, taker(s, j, p->worker));
     p->may = p->worker ? p->may : 0;
+    int64_t begin = p->worker && !books_are_awake(&p->worker->books) ? clock_now() : 0;
     if (!p->worker || !join(s, j, p->worker, item))
         place(s, j, p->worker, item);
+    p->since += begin ? clock_now() - begin : 0;
 }
 
 /* Nonzero: an item was pulled, or the generator has ended. */
@@ -213,7 +223,7 @@ static int pull_one(struct sched *s, struct job *j, struct pulling *p)
         return 0;
     struct pool_bytes item = {0};
     source_next_fn *next = j->source.pull;
-    int64_t begin = j->leisure ? clock_now() : 0;
+    int64_t begin = j->leisurely ? clock_now() : 0;
     pthread_mutex_unlock(&s->lock);
     int r = next(j->source.cursor, &item);
     pthread_mutex_lock(&s->lock);
@@ -231,13 +241,15 @@ static int pull_one(struct sched *s, struct job *j, struct pulling *p)
 
 int sched_pull(struct sched *s, struct job *j)
 {
-    struct pulling p = {0};
+    struct pulling p = {.since = j && j->source.pull ? clock_now() : 0};
     int done = 0;
     if (!j)
         return 0;
     j->pull_again = 0;
     while (pull_one(s, j, &p))
         done = 1;
+    if (done)
+        count_time(j, &p);
     sched_conclude(s, j);
     if (done)
         status_clear();                 /* the generator may have used the library: what it was told is not this call's */

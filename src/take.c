@@ -388,11 +388,6 @@ int books_are_dry(const struct books *b)
     return is_dry(b, claim_load(&b->channel.desk->claim));
 }
 
-int books_are_awake(const struct books *b)
-{
-    return atomic_load_explicit(&b->channel.desk->worker_state, memory_order_relaxed) == CHANNEL_AWAKE;
-}
-
 int books_wait(struct books *b, uint32_t how, enum books_when when)
 {
     struct desk *d = b->channel.desk;
