@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { BOOKS_POSTS = 1024 };            /* posts at one worker at a time; a power of two */
 enum { BOOKS_INLINE = 64 << 10 };       /* bytes of items and results in one span */
@@ -58,6 +59,8 @@ struct books {
         size_t         index, size;
         unsigned char *at;              /*   there, */
         uint32_t       offered, most;   /*   from so many to so many */
+        uint32_t       hasty;           /* without a fence for each */
+        struct post   *post;
     } grow;
     struct known_call calls[CHANNEL_CALLS];
     unsigned          next_call;
@@ -89,6 +92,8 @@ static inline uint32_t books_waiting(const struct books *b, struct claim now) { 
 
 /* ---- Posting: post.c */
 
+void books_wake(struct books *books);           /* it sleeps */
+
 /* How many items of this kind could be posted in one piece now. */
 size_t books_room(struct books *books, const struct call_definition *call, size_t item_size);
 
@@ -97,8 +102,33 @@ size_t books_room(struct books *books, const struct call_definition *call, size_
  * untouched). */
 int books_post(struct books *books, const struct call_definition *call, const struct piece *piece, int eager, size_t most);
 
-/* Adds one item to the last post, where that is its owner's, has room, and the item is the next one and of its size. 0; -1: no. */
-int books_grow(struct books *books, const void *owner, size_t index, const void *data, size_t size);
+/* Adds one item to the last post, where that is its owner's, has room, and the item is the next one and of its size. 0; -1: no. For each
+ * item of a generator, hence inline. */
+static inline int books_grow(struct books *b, const void *owner, size_t index, const void *data, size_t size)
+{
+    if (b->grow.owner != owner || b->grow.index != index || b->grow.size != size || b->grow.offered == b->grow.most)
+        return -1;
+    if (size == 8)                      /* the call alone takes longer */
+        memcpy(b->grow.at, data, 8);
+    else if (size)
+        memcpy(b->grow.at, data, size);
+    b->grow.at += size;
+    b->grow.index++;
+    b->grow.post->piece.count++;
+    b->eager += b->grow.post->eager != 0;
+    b->claim.offered++;
+    b->claim.exposed = 1;
+    if (b->grow.hasty)
+        atomic_store_explicit(&b->open->offered, ++b->grow.offered, memory_order_release);
+    else
+        atomic_store(&b->open->offered, ++b->grow.offered);
+    if (channel_must_wake_worker(b->channel.desk))
+        books_wake(b);
+    return 0;
+}
+
+/* From now on what is added to the last post is hasty, or not any more. */
+void books_hurry(struct books *books, int hasty);
 
 /* Takes back up to `want` items that have not started, from the end, of one post. 0: *piece is set (its data is good until the next post
  * here; what is owned comes back only with a whole post); -1: none to be had. */

@@ -120,7 +120,7 @@ struct task_span {                      /* 48 bytes: with the header before it t
     uint64_t at;                        /* lane slot */
     uint64_t results;                   /* RESULT_PACKED: where they begin, from the items' begin */
     _Atomic uint32_t offered;           /* items of an open span that are there: claim.h. The caller raises it, and ends it with 0 */
-    uint32_t unused;
+    _Atomic uint32_t hasty;             /* it does so without a look that is sure to find a sleeping worker: see "Sleeping" */
 };
 
 enum tell_kind {
@@ -140,7 +140,12 @@ struct tell_stream { uint64_t size; };
 struct tell_failure { int32_t code; uint32_t text_size; };
 
 /* ---- Sleeping. A sleeper writes ASLEEP, then looks once more, then sleeps; whoever has news publishes it, then looks for ASLEEP. All four
- * are sequentially consistent, so one of the two sees the other, and no wake-up is lost. */
+ * are sequentially consistent, so one of the two sees the other, and no wake-up is lost.
+ *
+ * That takes a fence after each item of a generator, a tenth of the time of a small one. So while a fast generator is asked, its span is
+ * hasty: offers are plain stores, and the look for ASLEEP may come before them. A worker that sleeps there looks again by itself after
+ * 1, 2, 4 ... ms. When the caller has done with asking it takes the word back, and both make sure once more: the worker reads it after it
+ * has written ASLEEP and before it looks, the caller looks for ASLEEP after it has written it, either way. */
 
 /* The caller, before it spins (how: WATCHING) or polls (ASLEEP): wants to be woken by this worker at the latest when it has finished
  * `wake_at` or has nothing to do. It spins on a word that is written once, when there is something: looking at the claim word itself

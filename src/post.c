@@ -182,10 +182,15 @@ static void put_payload(struct books *b, struct post *post, const struct piece *
     }
 }
 
+void books_wake(struct books *b)
+{
+    fd_wake(b->task_pipe);              /* the pipe's read end is ours too: it can only be full, and then it wakes */
+}
+
 static void wake_worker(struct books *b)
 {
     if (channel_must_wake_worker(b->channel.desk))
-        fd_wake(b->task_pipe);          /* the pipe's read end is ours too: it can only be full, and then it wakes */
+        books_wake(b);
 }
 
 /* Forgets the last post, of which nothing was claimed: its worker has not read it and never will. */
@@ -208,8 +213,10 @@ static void end_open_span(struct books *b)
         return;
     atomic_store_explicit(&b->open->count, b->grow.offered, memory_order_relaxed);
     atomic_store(&b->open->offered, 0);
+    atomic_store_explicit(&b->open->hasty, 0, memory_order_relaxed);
     b->open = NULL;
     b->grow.owner = NULL;
+    b->grow.hasty = 0;
 }
 
 int books_post(struct books *b, const struct call_definition *call, const struct piece *piece, int eager, size_t most)
@@ -234,6 +241,7 @@ int books_post(struct books *b, const struct call_definition *call, const struct
     end_open_span(b);
     atomic_store_explicit(&span->count, (uint32_t)count, memory_order_relaxed);
     atomic_store_explicit(&span->offered, open ? (uint32_t)piece->count : 0, memory_order_relaxed);
+    atomic_store_explicit(&span->hasty, 0, memory_order_relaxed);
     span->call = (uint16_t)number;
     span->place = post->place;
     span->index = piece->index;
@@ -257,29 +265,19 @@ int books_post(struct books *b, const struct call_definition *call, const struct
     b->grow.at = at + piece->count * piece->size;
     b->grow.offered = (uint32_t)piece->count;
     b->grow.most = (uint32_t)count;
+    b->grow.post = post;
     b->eager += eager ? (uint32_t)piece->count : 0;
     wake_worker(b);
     return 0;
 }
 
-int books_grow(struct books *b, const void *owner, size_t index, const void *data, size_t size)
+void books_hurry(struct books *b, int hasty)
 {
-    if (b->grow.owner != owner || b->grow.index != index || b->grow.size != size || b->grow.offered == b->grow.most)
-        return -1;
-    if (size == 8)                      /* the call alone takes longer */
-        memcpy(b->grow.at, data, 8);
-    else if (size)
-        memcpy(b->grow.at, data, size);
-    b->grow.at += size;
-    b->grow.index++;
-    struct post *post = post_at(b, b->post_tail - 1);
-    post->piece.count++;
-    b->eager += post->eager != 0;
-    b->claim.offered++;
-    b->claim.exposed = 1;
-    atomic_store(&b->open->offered, ++b->grow.offered);
+    if (!b->open || b->grow.hasty == (uint32_t)hasty)
+        return;
+    b->grow.hasty = (uint32_t)hasty;
+    atomic_store(&b->open->hasty, (uint32_t)hasty);
     wake_worker(b);
-    return 0;
 }
 
 /* ---- Taking back */

@@ -75,9 +75,19 @@ static inline struct crew_worker *taker(struct sched *s, const struct job *j, st
 }
 
 /* What is remembered from one item to the next: who got it, and gets the next one most likely; how many more of its size there is room
- * for, there and in the window, which is not asked for each; whether they should go there though another may be idle; and from when on
- * time is counted. */
-struct pulling { struct crew_worker *worker; size_t may; int light; int64_t since; };
+ * for, there and in the window, which is not asked for each; whether they should go there though another may be idle; where they are
+ * hasty (books.h); and from when on time is counted. */
+struct pulling { struct crew_worker *worker; size_t may; int light; struct crew_worker *hasty; int64_t since; };
+
+/* At that one only; NULL: nowhere. */
+static void hurry(struct pulling *p, struct crew_worker *w)
+{
+    if (p->hasty && p->hasty != w)
+        books_hurry(&p->hasty->books, 0);
+    if (w)
+        books_hurry(&w->books, 1);
+    p->hasty = w;
+}
 
 static void count_time(struct job *j, struct pulling *p)
 {
@@ -141,7 +151,7 @@ static size_t span_most(const struct job *j, size_t size)
 
 /* Nonzero: it was pulled, and has joined the span that is open there. All that sched_post does was done for that one, but for a thread
  * that sleeps, which wants to hear of each item. */
-static int join(struct sched *s, struct job *j, struct crew_worker *w, const struct pool_bytes *item)
+static inline int join(struct sched *s, struct job *j, struct crew_worker *w, const struct pool_bytes *item)
 {
     if (s->asleep || books_grow(&w->books, j, j->source.next, item->data, item->size))
         return 0;
@@ -189,6 +199,7 @@ static size_t ask_for_room(struct sched *s, struct job *j, struct pulling *p)
         return 0;
     size_t has = books_outstanding(&p->worker->books), more = has < j->depth ? j->depth - has : 1;
     p->light = has && !j->leisurely && sched_is_light(s, j, PULLS);
+    hurry(p, j->leisurely ? NULL : p->worker);
     if (j->leisurely || j->source.size > CHANNEL_INLINE)
         more = 1;                       /* each is placed with care, or needs a lane slot */
     return job_may_send(j, more < PULLS ? more : PULLS, j->source.size, s->crew.size);
@@ -201,19 +212,24 @@ static int may_pull(struct sched *s, struct job *j, struct pulling *p)
     return p->may || (p->may = ask_for_room(s, j, p));
 }
 
-static void pulled(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
+static void find_place(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
-    p->may = item->size == j->source.size ? p->may - 1 : 0;
-    if (p->may && (p->light || is_nobody_idle(s)) && books_are_awake(&p->worker->books) && join(s, j, p->worker, item)) {
-        j->pulls++;                     /* most of a fast generator's: one that leaves or dies has no open span any more */
-        return;
-    }
     p->worker = rather_a_dry_one(s, j, p, taker(s, j, p->worker));
     p->may = p->worker ? p->may : 0;
     int64_t begin = p->worker && !books_are_awake(&p->worker->books) ? clock_now() : 0;
     if (!p->worker || !join(s, j, p->worker, item))
         place(s, j, p->worker, item);
     p->since += begin ? clock_now() - begin : 0;
+}
+
+/* Most of a fast generator's go where the last one went: a worker that leaves or dies has no open span any more. */
+static inline void pulled(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
+{
+    p->may = item->size == j->source.size ? p->may - 1 : 0;
+    if (p->may && (p->light || is_nobody_idle(s)) && books_are_awake(&p->worker->books) && join(s, j, p->worker, item))
+        j->pulls++;
+    else
+        find_place(s, j, p, item);
 }
 
 /* Nonzero: an item was pulled, or the generator has ended. */
@@ -248,6 +264,7 @@ int sched_pull(struct sched *s, struct job *j)
     j->pull_again = 0;
     while (pull_one(s, j, &p))
         done = 1;
+    hurry(&p, NULL);
     if (done)
         count_time(j, &p);
     sched_conclude(s, j);

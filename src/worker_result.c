@@ -13,12 +13,14 @@
 #include "worker_child.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { ROOM_NONE, ROOM_SPAN = WORKER_ROOM_SPAN, ROOM_RING, ROOM_LANE, ROOM_HEAP };
 enum { HEAP_KEEP = 1 << 20 };           /* bytes of heap that stay for the next result */
+enum { LOOK_MOST = 1000 };              /* milliseconds between two looks of its own at a hasty span */
 
 void worker_damaged(void)
 {
@@ -33,11 +35,14 @@ void worker_ring(struct worker *w)
         worker_damaged();
 }
 
-static void sleep_once(struct worker *w)
+/* Until something comes, or for so many milliseconds; -1: however long it takes. */
+static void sleep_once(struct worker *w, int ms)
 {
     char bytes[64];
     if (!fd_is(w->task_pipe, &w->task_identity))
         worker_damaged();
+    if (ms >= 0 && poll(&(struct pollfd){.fd = w->task_pipe, .events = POLLIN}, 1, ms) <= 0)
+        return;
     ssize_t n = read(w->task_pipe, bytes, sizeof bytes);
     if (n == 0)
         _exit(0);                       /* nobody is left who could want anything */
@@ -64,10 +69,11 @@ static void wait_until(struct worker *w, worker_news *news)
         worker_ring(w);
     if (!atomic_load_explicit(&desk->crowded, memory_order_relaxed) && spin_until(w, news))
         return;
-    while (!news(w)) {
+    for (int ms = 1; !news(w); ms += ms < LOOK_MOST ? ms : 0) {
         atomic_store(&desk->worker_state, news == worker_news_claim || news == worker_news_closed ? CHANNEL_ASLEEP : CHANNEL_STUCK);
+        int hasty = w->span && atomic_load(&w->span->hasty);
         if (!news(w))
-            sleep_once(w);
+            sleep_once(w, hasty ? ms : -1);
         atomic_store(&desk->worker_state, CHANNEL_AWAKE);
     }
 }
