@@ -199,16 +199,16 @@ static const struct pool_result *deliver(struct pool_iter *it, struct cell *cell
     return result;
 }
 
-/* As many as fit between two turns at the pace of those since the last one. */
-static void learn_credit(struct pool_iter *it)
+/* As many as fit between two turns at the pace of those before this one, which has begun at that time. */
+static void learn_credit(struct pool_iter *it, int64_t begin)
 {
-    int64_t now = clock_now(), spent = now - it->turned;
+    int64_t spent = begin - it->turned;
     if (spent > TURN_TIME)
         it->credit_full = 1 + (unsigned)(it->credit_full * (int64_t)TURN_TIME / spent);
     else if (it->credit_full < CREDIT_MOST)
         it->credit_full *= 2;
     it->credit = it->credit_full;
-    it->turned = now;
+    it->turned = clock_now();
     it->ticks = clock_ticks();
 }
 
@@ -227,6 +227,7 @@ static int may_take(struct pool_iter *it)
 static struct cell *turn(struct pool_iter *it, double seconds)
 {
     struct sched *s = &it->pool->sched;
+    int64_t begin = clock_now();
     pthread_mutex_lock(&s->lock);
     it->pool->callers++;
     if (!it->job.ended && (seconds == 0 || isnan(seconds) || cells_front(&it->job.cells)))
@@ -235,7 +236,7 @@ static struct cell *turn(struct pool_iter *it, double seconds)
         sched_wait(s, is_ready, it, &it->job.waiter, &it->job, clock_deadline(seconds));
     struct cell *cell = front(it);
     pool_leave(it->pool);
-    learn_credit(it);
+    learn_credit(it, begin);
     return cell;
 }
 

@@ -12,9 +12,9 @@
 #include <stddef.h>
 
 enum { SPAN_ITEMS = 256, SPAN_BYTES = 4 << 10 };        /* a span may grow as long as it is below both */
-enum { PULLS = 16 };                                    /* items between two looks at the clock */
+enum { PULLS = 32 };                                    /* items between two looks at the clock */
 
-#define PULLS_TIME 80000                                /* nanoseconds for PULLS items beyond which they are placed with care */
+#define PULLS_TIME 160000                               /* nanoseconds for PULLS items beyond which they are placed with care */
 
 /* Will the next item most likely find a lane slot there, if it needs one? One that was pulled and does not is copied to the heap first, and
  * to a slot later: that, and the new pages of the heap, took two thirds of the time for items of 4 MiB. */
