@@ -931,6 +931,37 @@ static void a_worker_that_ran_dry_is_woken_for_what_joins(void **state)
     assert_int_equal(*b->player.item, 'b');
 }
 
+/* Offered without a fence, what joins may have been missed by a worker that falls asleep: whoever ends the haste makes sure. */
+static void haste_begins_and_ends_with_a_look_for_a_sleeper(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    char byte;
+    open_span(b, &call, "a", 0, 2);
+    for (int hasty = 1; hasty >= 0; hasty--) {
+        b->books.channel.desk->worker_state = CHANNEL_ASLEEP;
+        books_hurry(&b->books, hasty);
+        assert_int_equal(b->books.open->hasty, hasty);
+        assert_int_equal(b->books.channel.desk->worker_state, CHANNEL_AWAKE);
+        assert_int_equal(read(b->pipe[0], &byte, 1), 1);
+    }
+}
+
+static void haste_ends_with_its_span(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    struct piece piece;
+    open_span(b, &call, "a", 0, 3);
+    struct task_span *span = b->books.open;
+    books_hurry(&b->books, 1);
+    assert_int_equal(books_grow(&b->books, &owner_a, 1, "b", 1), 0);
+    assert_int_equal(books_take_back(&b->books, 1, &piece), 0);
+    assert_int_equal(span->hasty, 0);
+    books_hurry(&b->books, 1);                  /* there is none that is open */
+    assert_int_equal(span->hasty, 0);
+}
+
 static void only_the_next_item_of_the_same_kind_joins(void **state)
 {
     struct bench *b = *state;
@@ -1767,7 +1798,7 @@ static void play_one_round(struct bench *b, unsigned steps)
         case 0: post_one(b, &calls[random_word() % 20]); break;
         case 1: post_span(b, &calls[random_word() % 20]); break;
         case 2: take_back_some(b); break;
-        case 9: grow(b); break;
+        case 9: books_hurry(&b->books, (int)(random_word() % 2)); grow(b); break;
         case 3: case 4: case 5: take_one(b); break;
         default: step_player(b); break;
         }
@@ -2060,6 +2091,8 @@ int main(void)
         on_bench(a_closed_worker_gets_nothing_and_gives_back),
         on_bench(what_joins_a_span_is_claimed_by_its_worker),
         on_bench(a_worker_that_ran_dry_is_woken_for_what_joins),
+        on_bench(haste_begins_and_ends_with_a_look_for_a_sleeper),
+        on_bench(haste_ends_with_its_span),
         on_bench(only_the_next_item_of_the_same_kind_joins),
         on_bench(what_joined_is_taken_back),
         on_bench(a_worker_that_missed_the_end_of_an_offer_is_woken),

@@ -29,11 +29,12 @@ static int news_after_first_look(struct worker *w)
     return found;
 }
 
-static void worker_looks_again_before_it_sleeps(void **state)
+static int pipe_ends[2];
+
+static int open_worker(void **state)
 {
-    (void)state;
-    int pipe_ends[2];
     struct desk *desk = aligned_alloc(64, 4096);
+    (void)state;
     assert_non_null(desk);
     assert_int_equal(fd_pipe(pipe_ends, 0), 0);
     memset(desk, 0, 4096);
@@ -41,14 +42,68 @@ static void worker_looks_again_before_it_sleeps(void **state)
     assert_int_equal(fd_identify(pipe_ends[0], &worker.task_identity), 0);
     worker.channel.desk = desk;
     channel_reset(&worker.channel, CHANNEL_LANE_ALL);
+    looks = came = 0;
+    return 0;
+}
+
+static int close_worker(void **state)
+{
+    (void)state;
+    fd_close(&pipe_ends[0]);
+    fd_close(&pipe_ends[1]);
+    free(worker.channel.desk);
+    return 0;
+}
+
+static void worker_looks_again_before_it_sleeps(void **state)
+{
+    (void)state;
     alarm(20);
     worker_wait(&worker, news_after_first_look);
     alarm(0);
     assert_int_equal(looks, 3);                 /* before it said so, after it, and as the loop ends */
-    assert_int_equal(atomic_load(&desk->worker_state), CHANNEL_AWAKE);
-    fd_close(&pipe_ends[0]);
-    fd_close(&pipe_ends[1]);
-    free(desk);
+    assert_int_equal(atomic_load(&worker.channel.desk->worker_state), CHANNEL_AWAKE);
+}
+
+/* In a hasty span nobody need wake it: what its caller's look for a sleeper has missed it finds by itself, the first time soon. */
+static int news_after_ten_looks(struct worker *w)
+{
+    (void)w;
+    return ++looks >= 10;
+}
+
+static void worker_looks_again_while_it_sleeps_in_a_hasty_span(void **state)
+{
+    (void)state;
+    struct task_span span = {.hasty = 1};
+    worker.span = &span;
+    alarm(20);
+    worker_wait(&worker, news_after_ten_looks);
+    alarm(0);
+    assert_int_equal(atomic_load(&worker.channel.desk->worker_state), CHANNEL_AWAKE);
+}
+
+/* Its caller's word that there is no haste any more is taken as soon as it looks: then it sleeps until it is woken. */
+static int news_once_woken(struct worker *w)
+{
+    struct task_span *span = (struct task_span *)(uintptr_t)w->span;
+    if (++looks == 4) {
+        atomic_store(&span->hasty, 0);
+        assert_int_equal(channel_must_wake_worker(w->channel.desk), 1);
+        assert_int_equal(fd_wake(pipe_ends[1]), 0);
+    }
+    return looks >= 5;
+}
+
+static void worker_is_woken_as_the_haste_ends(void **state)
+{
+    (void)state;
+    struct task_span span = {.hasty = 1};
+    worker.span = &span;
+    alarm(20);
+    worker_wait(&worker, news_once_woken);
+    alarm(0);
+    assert_int_equal(looks, 5);
 }
 
 /* ---- A caller on its way into sleep, and a real worker that finishes its item just then */
@@ -120,7 +175,9 @@ int main(void)
 {
     go = mmap(NULL, sizeof *go, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(worker_looks_again_before_it_sleeps),
+        cmocka_unit_test_setup_teardown(worker_looks_again_before_it_sleeps, open_worker, close_worker),
+        cmocka_unit_test_setup_teardown(worker_looks_again_while_it_sleeps_in_a_hasty_span, open_worker, close_worker),
+        cmocka_unit_test_setup_teardown(worker_is_woken_as_the_haste_ends, open_worker, close_worker),
         cmocka_unit_test(caller_looks_again_before_it_sleeps),
     };
     return go == MAP_FAILED ? 1 : cmocka_run_group_tests(tests, check_setup, check_teardown);

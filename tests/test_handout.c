@@ -1,0 +1,381 @@
+/* Who is given what: the scheduler's handing out and pulling on workers that are no processes, each a channel on plain memory whose claim
+ * word the test moves. So what a worker has, has done and has not heard of is exactly as the test says, and only the clock is real: it
+ * is turned back by changing when something was heard of a worker last. */
+#define _GNU_SOURCE
+#include "check.h"
+#include "fd.h"
+#include "places.h"
+#include "scheduler.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { WORKERS = 4, SLOT = 32 << 10, DEPTH = 1000, WINDOW = 10000 };
+#define HELD_UP 1000000                 /* nanoseconds: longer than a worker has time for one item where others are idle */
+
+struct bench {
+    struct sched sched;
+    struct crew_worker workers[WORKERS], *watched[WORKERS], *hands[WORKERS];
+    struct job job;
+    int pipe[2];
+};
+
+static void lay_channel(struct books *b, int pipe)
+{
+    size_t size = sizeof(struct desk) + channel_region(SLOT);
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    assert_int_equal(books_init(b), 0);
+    channel_lay(&b->channel, memory, memory + sizeof(struct desk), SLOT);
+    books_reset(b, pipe);
+}
+
+static int open_bench(void **state)
+{
+    struct bench *b = calloc(1, sizeof *b);
+    struct sched *s;
+    assert_non_null(b);
+    s = &b->sched;
+    assert_int_equal(sched_init(s, WORKERS, 0), 0);
+    assert_int_equal(fd_pipe(b->pipe, 1), 0);
+    s->cpus = 2;
+    s->crew.size = s->crew.most = s->crew.slots = WORKERS;
+    s->crew.workers = b->workers;
+    s->crew.watched = b->watched;
+    s->crew.hands = b->hands;
+    s->crew.max_tasks = SIZE_MAX;
+    for (unsigned i = 0; i < WORKERS; i++) {
+        struct crew_worker *w = &b->workers[i];
+        *w = (struct crew_worker){.slot = i, .index = i, .state = WORKER_READY, .judge_at = CLOCK_NEVER};
+        lay_channel(&w->books, b->pipe[1]);
+        places_add_hand(&s->crew, w);
+    }
+    *state = b;
+    return 0;
+}
+
+static int close_bench(void **state)
+{
+    struct bench *b = *state;
+    for (unsigned i = 0; i < WORKERS; i++) {
+        munmap(b->workers[i].books.channel.desk, sizeof(struct desk) + channel_region(SLOT));
+        books_fini(&b->workers[i].books);
+    }
+    link_remove(&b->job.open);
+    link_remove(&b->job.ready);
+    job_fini(&b->job);
+    fd_close(&b->pipe[0]);
+    fd_close(&b->pipe[1]);
+    sched_fini(&b->sched);
+    free(b);
+    return 0;
+}
+
+/* A stream of which so much is known that `depth` items should wait at a worker. */
+static void begin(struct bench *b, struct pool_items items, size_t depth)
+{
+    struct job *j = &b->job;
+    struct pool_call call = {0};
+    job_blank(j);
+    assert_int_equal(job_init(j, JOB_ITER, &call), 0);
+    assert_int_equal(source_init(&j->source, items), 0);
+    assert_int_equal(cells_init(&j->cells, WINDOW, 0), 0);
+    j->window = WINDOW;
+    j->window_given = 1;
+    j->call.mode = RESULT_DROPPED;
+    j->depth = depth;
+    j->measured = 1;
+    sched_add(&b->sched, j);
+}
+
+static size_t at(const struct bench *b, unsigned i)
+{
+    return books_outstanding(&b->workers[i].books);
+}
+
+/* The worker claims up to its nth item from now, and runs it. */
+static void claims(struct bench *b, unsigned i, unsigned n)
+{
+    struct books *books = &b->workers[i].books;
+    struct post *last = &books->posts[(books->post_tail - 1) % BOOKS_POSTS];
+    struct claim_offer offer = {books->open ? &books->open->offered : NULL, last->span_first, books->grow.most};
+    struct claim mine = claim_load(&books->channel.desk->claim);
+    while (n--)
+        assert_int_equal(claim_next(&books->channel.desk->claim, &offer, &mine), CLAIM_GOT);
+}
+
+/* Nothing has been heard of it for long; or it will not have been silent for long, however slow the machine is. */
+static void was_silent(struct bench *b, unsigned i)
+{
+    b->workers[i].since -= HELD_UP;
+}
+
+static void was_heard(struct bench *b, unsigned i)
+{
+    b->workers[i].since = clock_now() + (int64_t)3600 * 1000000000;
+}
+
+/* ---- Light work */
+
+static void light_work_goes_to_one_of_two_cpus(void **state)
+{
+    struct bench *b = *state;
+    begin(b, pool_range(100), DEPTH);
+    sched_hand_out(&b->sched);
+    size_t most = 0, all = 0;
+    for (unsigned i = 0; i < WORKERS; i++) {
+        most = at(b, i) > most ? at(b, i) : most;
+        all += at(b, i);
+    }
+    assert_int_equal(all, 100);
+    assert_int_equal(most, 100);
+}
+
+static void light_work_goes_to_as_many_as_have_a_cpu_each(void **state)
+{
+    struct bench *b = *state;
+    b->sched.cpus = WORKERS;
+    begin(b, pool_range(100), DEPTH);
+    sched_hand_out(&b->sched);
+    size_t idle = 0;
+    for (unsigned i = 0; i < WORKERS; i++)
+        idle += !at(b, i);
+    assert_int_equal(idle, 1);          /* the caller's CPU */
+}
+
+static void light_work_goes_to_all_where_there_are_cpus(void **state)
+{
+    struct bench *b = *state;
+    b->sched.cpus = WORKERS + 1;
+    begin(b, pool_range(100), DEPTH);
+    sched_hand_out(&b->sched);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_true(at(b, i));
+}
+
+static void heavy_work_goes_to_all(void **state)
+{
+    struct bench *b = *state;
+    begin(b, pool_range(2 * DEPTH), DEPTH);
+    sched_hand_out(&b->sched);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_true(at(b, i));
+}
+
+static void work_of_unknown_cost_goes_to_all(void **state)
+{
+    struct bench *b = *state;
+    begin(b, pool_range(100), DEPTH);
+    b->job.measured = 0;
+    sched_hand_out(&b->sched);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_true(at(b, i));
+}
+
+/* More of the same source, as if its window had moved. */
+static void goes_on(struct bench *b, size_t count)
+{
+    b->job.source.total = b->job.source.count += count;
+    sched_ready(&b->sched, &b->job);
+    sched_hand_out(&b->sched);
+}
+
+static void light_work_stays_with_who_is_at_it(void **state)
+{
+    struct bench *b = *state;
+    b->sched.next_hand = 2;
+    begin(b, pool_range(100), DEPTH);
+    sched_hand_out(&b->sched);
+    assert_int_equal(at(b, 2), 100);
+    claims(b, 2, 1);
+    was_heard(b, 2);
+    b->sched.next_hand = 0;
+    goes_on(b, 300);
+    assert_int_equal(at(b, 2), 300);    /* of 400, to keep the end even */
+}
+
+/* What had not started there goes, too: to that one, and to the others that are idle. */
+static void light_work_leaves_who_is_held_up(void **state)
+{
+    struct bench *b = *state;
+    begin(b, pool_range(101), DEPTH);
+    sched_hand_out(&b->sched);
+    assert_int_equal(at(b, 0), 101);
+    claims(b, 0, 1);
+    was_silent(b, 0);
+    sched_hand_out(&b->sched);
+    assert_in_range(at(b, 0), 1, 26);
+    for (unsigned i = 1; i < WORKERS; i++) {
+        assert_true(at(b, i));
+        was_heard(b, i);
+    }
+    size_t there = at(b, 0);
+    goes_on(b, 50);
+    assert_int_equal(at(b, 0), there);
+}
+
+static void light_work_is_not_moved_while_something_is_heard(void **state)
+{
+    struct bench *b = *state;
+    begin(b, pool_range(100), DEPTH);
+    sched_hand_out(&b->sched);
+    claims(b, 0, 1);
+    was_heard(b, 0);
+    sched_hand_out(&b->sched);
+    assert_int_equal(at(b, 0), 100);
+    assert_in_range(b->sched.even_at - b->workers[0].since, 1, HELD_UP);        /* and is looked at again */
+}
+
+/* Its results are taken in the same round, which came late: it is not held up. */
+static void one_that_has_results_to_be_taken_is_not_held_up(void **state)
+{
+    struct bench *b = *state;
+    struct books *books = &b->workers[0].books;
+    begin(b, pool_range(100), DEPTH);
+    sched_hand_out(&b->sched);
+    claims(b, 0, 3);
+    channel_caller_wakes(books->channel.desk);  /* as it does when it has finished what somebody waits for */
+    was_silent(b, 0);
+    assert_false(sched_is_held_up(&b->workers[0], clock_now()));
+    channel_caller_waits(books->channel.desk, CHANNEL_WATCHING, 50);    /* there is something, but it will not be taken yet */
+    assert_true(sched_is_held_up(&b->workers[0], clock_now()));
+}
+
+static void one_that_has_no_room_is_passed_over(void **state)
+{
+    static const char items[8][SLOT];
+    struct bench *b = *state;
+    begin(b, pool_array(items, 8, SLOT), DEPTH);
+    while (books_room(&b->workers[0].books, &b->job.call, SLOT)) {
+        struct piece piece = {.owner = &b->job, .index = 1000, .count = 1, .data = items, .size = SLOT, .source_keeps = 1};
+        sched_post(&b->sched, &b->job, &b->workers[0], &piece, 0);
+    }
+    sched_hand_out(&b->sched);
+    assert_true(at(b, 1) + at(b, 2) + at(b, 3));
+}
+
+/* ---- Generators */
+
+static size_t made;
+static char thing[8];
+
+static int next_thing(void *limit, struct pool_bytes *item)
+{
+    if (made == *(size_t *)limit)
+        return 0;
+    *item = (struct pool_bytes){thing, sizeof thing};
+    made++;
+    return 1;
+}
+
+static void pull(struct bench *b)
+{
+    pthread_mutex_lock(&b->sched.lock);
+    sched_pull(&b->sched, &b->job);
+    pthread_mutex_unlock(&b->sched.lock);
+}
+
+static void begin_fast(struct bench *b, size_t *limit)
+{
+    made = 0;
+    begin(b, pool_generator(next_thing, limit), DEPTH);
+    b->job.leisurely = 0;
+}
+
+static void a_fast_generators_items_go_to_one_of_two_cpus(void **state)
+{
+    struct bench *b = *state;
+    size_t limit = 30;                  /* fewer than it takes to be judged by the clock */
+    begin_fast(b, &limit);
+    pull(b);
+    assert_int_equal(at(b, 0), 30);
+}
+
+static void too_much_for_one_cpu_goes_to_others_too(void **state)
+{
+    struct bench *b = *state;
+    size_t limit = 5000;
+    begin_fast(b, &limit);
+    pull(b);
+    assert_true(at(b, 0) && at(b, 1) && at(b, 2) && at(b, 3));
+}
+
+/* It is too much by the books, but most of it is over: the rest can wait until that is taken. */
+static void a_generator_waits_for_what_has_only_to_be_taken(void **state)
+{
+    struct bench *b = *state;
+    size_t limit = DEPTH - 16;
+    begin_fast(b, &limit);
+    b->sched.crew.hands_count = 1;      /* for a moment */
+    pull(b);
+    b->sched.crew.hands_count = WORKERS;
+    assert_int_equal(at(b, 0), limit);
+    claims(b, 0, DEPTH - 100);
+    b->job.source.pull = next_thing;    /* it had ended, and may have been slow */
+    b->job.leisurely = 0;
+    b->job.pulls = 0;
+    limit = 2 * DEPTH;
+    pull(b);
+    assert_int_equal(made, DEPTH - 16);
+    assert_int_equal(at(b, 1) + at(b, 2) + at(b, 3), 0);
+}
+
+static void a_generator_that_takes_its_time_wakes_the_idle(void **state)
+{
+    struct bench *b = *state;
+    size_t limit = WORKERS;
+    made = 0;
+    begin(b, pool_generator(next_thing, &limit), DEPTH);
+    pull(b);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_int_equal(at(b, i), 1);
+}
+
+/* Two idle ones, one of them asleep: the other is given the item. */
+static void a_generators_item_goes_to_one_that_is_awake(void **state)
+{
+    struct bench *b = *state;
+    size_t limit = 1;
+    made = 0;
+    for (unsigned i = 0; i < WORKERS; i++)
+        if (i != 2)
+            atomic_store(&b->workers[i].books.channel.desk->worker_state, CHANNEL_ASLEEP);
+    begin(b, pool_generator(next_thing, &limit), DEPTH);
+    pull(b);
+    assert_int_equal(at(b, 2), 1);
+}
+
+static void no_span_is_hasty_when_nobody_pulls(void **state)
+{
+    struct bench *b = *state;
+    size_t limit = 300;
+    begin_fast(b, &limit);
+    pull(b);
+    assert_non_null(b->workers[0].books.open);
+    assert_int_equal(atomic_load(&b->workers[0].books.open->hasty), 0);
+}
+
+int main(void)
+{
+#define ON_BENCH(function) cmocka_unit_test_setup_teardown(function, open_bench, close_bench)
+    const struct CMUnitTest tests[] = {
+        ON_BENCH(light_work_goes_to_one_of_two_cpus),
+        ON_BENCH(light_work_goes_to_as_many_as_have_a_cpu_each),
+        ON_BENCH(light_work_goes_to_all_where_there_are_cpus),
+        ON_BENCH(heavy_work_goes_to_all),
+        ON_BENCH(work_of_unknown_cost_goes_to_all),
+        ON_BENCH(light_work_stays_with_who_is_at_it),
+        ON_BENCH(light_work_leaves_who_is_held_up),
+        ON_BENCH(light_work_is_not_moved_while_something_is_heard),
+        ON_BENCH(one_that_has_results_to_be_taken_is_not_held_up),
+        ON_BENCH(one_that_has_no_room_is_passed_over),
+        ON_BENCH(a_fast_generators_items_go_to_one_of_two_cpus),
+        ON_BENCH(too_much_for_one_cpu_goes_to_others_too),
+        ON_BENCH(a_generator_waits_for_what_has_only_to_be_taken),
+        ON_BENCH(a_generator_that_takes_its_time_wakes_the_idle),
+        ON_BENCH(a_generators_item_goes_to_one_that_is_awake),
+        ON_BENCH(no_span_is_hasty_when_nobody_pulls),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
