@@ -101,7 +101,7 @@ static size_t comfortable(const struct sched *s)
 
 int sched_is_light(const struct sched *s, const struct job *j, size_t more)
 {
-    return j->kind == JOB_ITER && j->measured && j->outstanding + more <= comfortable(s) * j->depth;
+    return j->kind == JOB_ITER && j->measured && sched_is_alone(s, j) && j->outstanding + more <= comfortable(s) * j->depth;
 }
 
 /* Who gets something: so many, first those that are at it, then the idle, then the rest. */
@@ -141,6 +141,7 @@ static size_t fill_of(const struct sched *s, const struct job *j, size_t has, si
     size_t depth = j->chunk > j->depth ? j->chunk : j->depth, left = source_left(&j->source);
     size_t share = last ? (left + j->outstanding + workers - 1) / workers : j->kind == JOB_ITER ? left / workers : left / (2 * workers);
     share = share && source_known(&j->source) ? share : 1;
+    share += workers < s->crew.size ? has : 0;          /* of those that get none now, nobody shares */
     depth = last || depth > DEPTH_MOST ? DEPTH_MOST : depth;
     depth = depth < share ? depth : share;
     return depth > has ? depth - has : !j->outstanding;
@@ -225,6 +226,8 @@ static int deal_out(struct sched *s, struct job *j, size_t much, int *full)
         if (posts(w) < POSTS_ENOUGH)
             *full = 0;
     }
+    s->left_waiting |= few && s->crew.busy_hands < s->crew.hands_count && source_ready(&j->source, &size) &&
+                       job_may_send(j, 1, size, s->crew.size);
     return done;
 }
 
@@ -320,6 +323,11 @@ static int even_all(struct sched *s)
     }
     for (; idle && even_out(s, idle, patient); idle = idle_worker(s))
         done = 1;
+    if (s->left_waiting) {                      /* for one that is held up by then, perhaps */
+        int64_t at = clock_now() + SLOW_TIME;
+        s->even_at = at < s->even_at ? at : s->even_at;
+        s->left_waiting = 0;
+    }
     if (s->asleep && s->even_at < s->asleep_until)
         sched_poke(s);
     return done;

@@ -35,19 +35,20 @@ void worker_ring(struct worker *w)
         worker_damaged();
 }
 
-/* Until something comes, or for so many milliseconds; -1: however long it takes. */
-static void sleep_once(struct worker *w, int ms)
+/* Until something comes, or for so many milliseconds; -1: however long it takes. 0: nothing came. */
+static int sleep_once(struct worker *w, int ms)
 {
     char bytes[64];
     if (!fd_is(w->task_pipe, &w->task_identity))
         worker_damaged();
     if (ms >= 0 && poll(&(struct pollfd){.fd = w->task_pipe, .events = POLLIN}, 1, ms) <= 0)
-        return;
+        return 0;
     ssize_t n = read(w->task_pipe, bytes, sizeof bytes);
     if (n == 0)
         _exit(0);                       /* nobody is left who could want anything */
     if (n < 0 && errno != EINTR && errno != EAGAIN)
         worker_damaged();
+    return 1;
 }
 
 static int spin_until(struct worker *w, worker_news *news)
@@ -69,11 +70,14 @@ static void wait_until(struct worker *w, worker_news *news)
         worker_ring(w);
     if (!atomic_load_explicit(&desk->crowded, memory_order_relaxed) && spin_until(w, news))
         return;
-    for (int ms = 1; !news(w); ms += ms < LOOK_MOST ? ms : 0) {
+    while (!news(w)) {
+        int ms = 1, over = 0;
         atomic_store(&desk->worker_state, news == worker_news_claim || news == worker_news_closed ? CHANNEL_ASLEEP : CHANNEL_STUCK);
-        int hasty = w->span && atomic_load(&w->span->hasty);
-        if (!news(w))
-            sleep_once(w, hasty ? ms : -1);
+        while (!over) {
+            int hasty = w->span && atomic_load(&w->span->hasty);
+            over = news(w) || sleep_once(w, hasty ? ms : -1);
+            ms += ms < LOOK_MOST ? ms : 0;
+        }
         atomic_store(&desk->worker_state, CHANNEL_AWAKE);
     }
 }

@@ -120,6 +120,62 @@ static void generated_items(void **state)
     all_others_come_first(pool_generator(next_number, &next), 1000, 64, 0);
 }
 
+/* ---- Until the very last has run: small items first, so that what is left is thought to be little work */
+
+static int wait_for_the_last(struct pool_task *task)
+{
+    size_t last = (size_t)atomic_load(&ledger->fail);
+
+    if (task->index == last)
+        atomic_store(&ledger->open, 1);
+    else if (task->index == last - 1)
+        wait_for_gate();
+    return answer(task);
+}
+
+static int some_numbers(void *cursor, struct pool_bytes *item)
+{
+    long *left = cursor;
+
+    *item = (struct pool_bytes){left, sizeof *left};
+    return (*left)-- > 0;
+}
+
+static void the_last_runs(unsigned workers, size_t count, size_t window, int ordered, int generated)
+{
+    struct pool_call call = {.window = window, .retries = generated ? 1 : 0};
+    struct pool *pool = make_pool(workers);
+    long left = (long)count;
+    struct pool_items items = generated ? pool_generator(some_numbers, &left) : pool_range(count);
+    struct pool_iter *iter;
+    size_t i;
+
+    ledger_clear(NULL);
+    atomic_store(&ledger->fail, (int)count - 1);
+    iter = (ordered ? pool_imap : pool_imap_unordered)(pool, wait_for_the_last, items, &call);
+    assert_non_null(iter);
+    for (i = 0; i < count; i++)
+        if (!pool_next_timeout(iter, PATIENCE))
+            fail_msg("%u workers, %zu items, window %zu, %s%s: the last one does not run", workers, count, window,
+                     ordered ? "in order" : "as they come", generated ? ", from a generator" : "");
+    pool_iter_free(iter);
+    pool_destroy(pool);
+}
+
+static void last_but_one_waits_for_the_last(void **state)
+{
+    static const unsigned workers[] = {2, 3, 16};
+    static const size_t counts[] = {4, 10, 100};
+    size_t i, j;
+    unsigned how;
+
+    (void)state;
+    for (i = 0; i < 3; i++)
+        for (j = 0; j < 3; j++)
+            for (how = 0; how < 8; how++)
+                the_last_runs(workers[i], counts[j], how & 1 ? 2 : 0, how & 2, how & 4);
+}
+
 /* ---- Until all others have run, in a map */
 
 static int slow_until_the_others_ran(struct pool_task *task)
@@ -436,6 +492,7 @@ int main(void)
         STORY(last_item_slow),
         STORY(large_items),
         STORY(generated_items),
+        STORY(last_but_one_waits_for_the_last),
         STORY(a_map_at_each_chunk),
         STORY(one_worker_of_four_does_all_the_rest),
         ON_ONE_CPU(few_items),

@@ -192,7 +192,7 @@ static void light_work_stays_with_who_is_at_it(void **state)
     was_heard(b, 2);
     b->sched.next_hand = 0;
     goes_on(b, 300);
-    assert_int_equal(at(b, 2), 300);    /* of 400, to keep the end even */
+    assert_int_equal(at(b, 2), 400);
 }
 
 /* What had not started there goes, too: to that one, and to the others that are idle. */
@@ -240,6 +240,50 @@ static void one_that_has_results_to_be_taken_is_not_held_up(void **state)
     assert_false(sched_is_held_up(&b->workers[0], clock_now()));
     channel_caller_waits(books->channel.desk, CHANNEL_WATCHING, 50);    /* there is something, but it will not be taken yet */
     assert_true(sched_is_held_up(&b->workers[0], clock_now()));
+}
+
+/* One item is left, and the worker that is at it has one, which it may run for ever: it gets that one, too, and loses it again later. */
+static void the_last_item_is_not_left_waiting(void **state)
+{
+    struct bench *b = *state;
+    begin(b, pool_range(1), DEPTH);
+    sched_hand_out(&b->sched);
+    claims(b, 0, 1);
+    was_heard(b, 0);
+    goes_on(b, 1);
+    assert_int_equal(at(b, 0), 2);
+    assert_true(b->sched.even_at != CLOCK_NEVER);
+    b->workers[0].since = 0;
+    sched_hand_out(&b->sched);
+    assert_int_equal(at(b, 0), 1);
+}
+
+/* The worker that is at it has enough to do: somebody looks again soon, since that may end. */
+static void what_is_left_waiting_is_looked_at_again(void **state)
+{
+    struct bench *b = *state;
+    begin(b, pool_range(DEPTH / 2 + 100), DEPTH);
+    sched_hand_out(&b->sched);
+    claims(b, 0, DEPTH / 2 + 99);
+    was_heard(b, 0);
+    goes_on(b, 10);
+    assert_int_equal(at(b, 0) + at(b, 1) + at(b, 2) + at(b, 3), DEPTH / 2 + 100);
+    assert_true(b->sched.even_at < clock_now() + HELD_UP);
+    b->workers[0].since = 0;
+    sched_hand_out(&b->sched);
+    assert_int_equal(at(b, 0) + at(b, 1) + at(b, 2) + at(b, 3), DEPTH / 2 + 110);
+}
+
+/* It may be a worker's other job that is in the way. */
+static void of_two_jobs_none_is_light(void **state)
+{
+    struct bench *b = *state;
+    struct link other;
+    begin(b, pool_range(100), DEPTH);
+    assert_true(sched_is_light(&b->sched, &b->job, 100));
+    link_append(&b->sched.jobs, &other);
+    assert_false(sched_is_light(&b->sched, &b->job, 100));
+    link_remove(&other);
 }
 
 static void one_that_has_no_room_is_passed_over(void **state)
@@ -369,6 +413,9 @@ int main(void)
         ON_BENCH(light_work_leaves_who_is_held_up),
         ON_BENCH(light_work_is_not_moved_while_something_is_heard),
         ON_BENCH(one_that_has_results_to_be_taken_is_not_held_up),
+        ON_BENCH(the_last_item_is_not_left_waiting),
+        ON_BENCH(what_is_left_waiting_is_looked_at_again),
+        ON_BENCH(of_two_jobs_none_is_light),
         ON_BENCH(one_that_has_no_room_is_passed_over),
         ON_BENCH(a_fast_generators_items_go_to_one_of_two_cpus),
         ON_BENCH(too_much_for_one_cpu_goes_to_others_too),
