@@ -144,8 +144,8 @@ struct tell_failure { int32_t code; uint32_t text_size; };
  *
  * That takes a fence after each item of a generator, a tenth of the time of a small one. So while a fast generator is asked, its span is
  * hasty: offers are plain stores, and the look for ASLEEP may come before them. A worker that sleeps there looks again by itself after
- * 1, 2, 4 ... ms. When the caller has done with asking it takes the word back, and both make sure once more: the worker reads it after it
- * has written ASLEEP and before it looks, the caller looks for ASLEEP after it has written it, either way. */
+ * 1, 2, 4 ... ms, and is ASLEEP all the while. It reads whether it has to once it has written ASLEEP, before it looks. If the word was
+ * not hasty yet, whoever made it so sees ASLEEP at each offer; when the caller takes it back, it looks for ASLEEP once more. */
 
 /* The caller, before it spins (how: WATCHING) or polls (ASLEEP): wants to be woken by this worker at the latest when it has finished
  * `wake_at` or has nothing to do. It spins on a word that is written once, when there is something: looking at the claim word itself

@@ -10,7 +10,7 @@
  * Where each CPU has a busy worker already, that is worth something only if one of them is held up: else an idle one would take turns with
  * them, and with 64 or 256 workers of small items nearly every item came to its own wake-up (0.3 to 0.5 M items/s, now 3 to 5). So there a
  * worker is relieved once nothing has been heard of it for SLOW_TIME while it runs an item; one that has not even begun most likely waits
- * for a CPU, and is given UNBEGUN_TIME, since it may be stopped. The loop wakes up for that (even_at), by poll's milliseconds.
+ * for a CPU, and is given UNBEGUN_TIME, since it may be stopped. The loop wakes up for that (even_at).
  *
  * Nor should workers share a CPU, with each other or the caller, for the sake of trifles. What is under way of a stream is light where it
  * is no more work than should wait at as many workers as have a CPU each; then only so many get any, those first that are at it already,
@@ -101,20 +101,27 @@ static size_t comfortable(const struct sched *s)
 
 int sched_is_light(const struct sched *s, const struct job *j, size_t more)
 {
-    return j->kind == JOB_ITER && j->measured && sched_is_alone(s, j) && j->outstanding + more <= comfortable(s) * j->depth;
+    return j->kind == JOB_ITER && j->measured && sched_is_alone(s, j) && j->outstanding + more <= comfortable(s) * j->fit;
+}
+
+/* Items of this kind that there is room for. */
+static size_t room_for(const struct sched *s, const struct job *j, struct crew_worker *w, size_t size)
+{
+    size_t room = books_room(&w->books, &j->call, size), left = crew_left(&s->crew, w);
+    return room < left ? room : left;
 }
 
 /* Who gets something: so many, first those that are at it, then the idle, then the rest. */
 struct choice { size_t places, brisk, idle; };
 
 /* It looks at each worker once: what it counted is what is_chosen goes by, so that nobody is waited for who has been held up meanwhile. */
-static struct choice choice_of(const struct sched *s, size_t places)
+static struct choice choice_of(const struct sched *s, const struct job *j, size_t places, size_t size)
 {
     struct choice c = {.places = places, .idle = s->crew.hands_count - s->crew.busy_hands};
     int64_t now = clock_now();
     for (size_t i = 0; i < s->crew.watched_count; i++) {
         struct crew_worker *w = s->crew.watched[i];
-        w->brisk = w->hand && !sched_is_held_up(w, now);
+        w->brisk = w->hand && !sched_is_held_up(w, now) && room_for(s, j, w, size);
         c.brisk += (size_t)w->brisk;
     }
     return c;
@@ -183,13 +190,6 @@ void sched_post(struct sched *s, struct job *j, struct crew_worker *w, struct pi
     crew_watch(&s->crew, w);
 }
 
-/* Items of this kind that there is room for. */
-static size_t room_for(const struct sched *s, const struct job *j, struct crew_worker *w, size_t size)
-{
-    size_t room = books_room(&w->books, &j->call, size), left = crew_left(&s->crew, w);
-    return room < left ? room : left;
-}
-
 /* Gives one of `workers` what it should have of one job, at most `deal` items. Nonzero: it got something. */
 static int serve(struct sched *s, struct job *j, struct crew_worker *w, size_t deal, size_t workers)
 {
@@ -212,10 +212,10 @@ static int serve(struct sched *s, struct job *j, struct crew_worker *w, size_t d
  * whatever job. */
 static int deal_out(struct sched *s, struct job *j, size_t much, int *full)
 {
-    size_t size, ready = source_ready(&j->source, &size), workers = s->crew.size;
-    int done = 0, may = 1, few = comfortable(s) < workers && sched_is_light(s, j, job_may_send(j, ready, size, workers));
+    size_t size = 0, workers = s->crew.size, left = source_ready(&j->source, &size) ? source_left(&j->source) : 0;
+    int done = 0, may = 1, few = comfortable(s) < workers && sched_is_light(s, j, job_may_send(j, left, size, workers));
     workers = few ? comfortable(s) : workers;
-    struct choice choice = few ? choice_of(s, workers) : (struct choice){0};
+    struct choice choice = few ? choice_of(s, j, workers, size) : (struct choice){0};
     *full = 1;
     for (size_t i = 0; i < s->crew.hands_count && source_ready(&j->source, &size) && (may || *full); i++) {
         struct crew_worker *w = hand(s, i);

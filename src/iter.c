@@ -202,10 +202,10 @@ static const struct pool_result *deliver(struct pool_iter *it, struct cell *cell
 /* As many as fit between two turns at the pace of those before this one, which has begun at that time. */
 static void learn_credit(struct pool_iter *it, int64_t begin)
 {
-    int64_t spent = begin - it->turned;
+    int64_t spent = begin - it->turned, taken = it->credit_full - it->credit + 1;
     if (spent > TURN_TIME)
-        it->credit_full = 1 + (unsigned)(it->credit_full * (int64_t)TURN_TIME / spent);
-    else if (it->credit_full < CREDIT_MOST)
+        it->credit_full = 1 + (unsigned)(taken * TURN_TIME / spent);
+    else if (!it->credit && it->credit_full < CREDIT_MOST)
         it->credit_full *= 2;
     it->credit = it->credit_full;
     it->turned = clock_now();

@@ -37,8 +37,9 @@ struct job {
 
     size_t                 outstanding;         /* items handed over and not ended */
     size_t                 ended_items, failed_items;   /* so far, for a progress bar */
-    size_t                 depth;               /* items that should wait at a worker: learned */
-    int                    measured;            /* it was */
+    size_t                 depth;               /* items that should wait at a worker: learned, */
+    size_t                 fit;                 /*   and as many as take DEPTH_TIME, our own delays left out */
+    int                    measured;            /* they were */
     int                    leisurely;           /* its generator takes its time, or may (pull.c): */
     unsigned               pulls;               /*   items since we last judged that, */
     int64_t                pulls_time;          /*   and how long they took */

@@ -277,7 +277,8 @@ void books_hurry(struct books *b, int hasty)
         return;
     b->grow.hasty = (uint32_t)hasty;
     atomic_store(&b->open->hasty, (uint32_t)hasty);
-    wake_worker(b);
+    if (!hasty && b->claim.offered)
+        wake_worker(b);
 }
 
 /* ---- Taking back */

@@ -33,17 +33,17 @@ static int is_nobody_idle(const struct sched *s)
     return s->crew.busy_hands >= s->crew.hands_count;
 }
 
-/* Is most of what it has over, and only to be taken from it? */
-static int is_to_be_taken(const struct crew_worker *w)
+/* Has it too much by the books only, most of which is over, and only to be taken from it? */
+static int is_to_be_taken(const struct job *j, const struct crew_worker *w)
 {
     size_t has = books_outstanding(&w->books);
-    return books_waiting(&w->books, claim_load(&w->books.channel.desk->claim)) < has / 2;
+    return j->depth >= 4 * PULLS && has > j->depth - PULLS && books_waiting(&w->books, claim_load(&w->books.channel.desk->claim)) < has / 2;
 }
 
 /* An idle one; or else the first that takes more, so that the items of a span come one after the other. For a fast generator's light items
- * (handout.c) rather one that is at it; and where they are too many by the books only, nobody, since its consumer takes what is there when
- * we return, and goes on: what it waits for has rung. NULL: nobody. */
-static struct crew_worker *who_wants(struct sched *s, const struct job *j)
+ * (handout.c) rather one that is at it. Where that has too many by the books only, and the item has not been pulled yet, nobody: our
+ * caller takes what is there next, since it has rung. NULL: nobody. */
+static struct crew_worker *who_wants(struct sched *s, const struct job *j, int pulled)
 {
     size_t count = s->crew.hands_count;
     struct crew_worker *brisk = NULL, *idle = NULL, *any = NULL;
@@ -52,7 +52,7 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j)
     for (size_t i = 0; i < count && !(now ? brisk != NULL : !fast && idle) && !(any && !now && is_nobody_idle(s)); i++) {
         struct crew_worker *w = s->crew.hands[(s->next_hand + i) % count];
         int busy = books_outstanding(&w->books) != 0;
-        if (busy && fast && !now && is_to_be_taken(w))
+        if (busy && fast && !now && !pulled && is_to_be_taken(j, w))
             return NULL;
         if (!can_take(w, j))
             continue;
@@ -67,11 +67,11 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j)
 }
 
 /* That one still, if it would be found again; asking it alone costs a fifth of looking for one. */
-static inline struct crew_worker *taker(struct sched *s, const struct job *j, struct crew_worker *last)
+static inline struct crew_worker *taker(struct sched *s, const struct job *j, struct crew_worker *last, int pulled)
 {
     if (last && last->hand && (is_nobody_idle(s) || !books_outstanding(&last->books)) && can_take(last, j))
         return last;
-    return who_wants(s, j);
+    return who_wants(s, j, pulled);
 }
 
 /* What is remembered from one item to the next: who got it, and gets the next one most likely; how many more of its size there is room
@@ -126,7 +126,7 @@ static struct crew_worker *rather_a_dry_one(struct sched *s, struct job *j, stru
     for (size_t i = 0; i < s->crew.hands_count; i++) {
         struct crew_worker *w = s->crew.hands[i];
         int awake = books_are_awake(&w->books);
-        if ((dry && !awake) || w == found || !has_lane(w, j) || !books_are_dry(&w->books))
+        if ((dry && !awake) || w == found || !has_lane(w, j) || !crew_left(&s->crew, w) || !books_are_dry(&w->books))
             continue;                   /* not the depth: that is for what waits, and none of it does */
         dry = w;
         if (awake)
@@ -195,7 +195,7 @@ static void place(struct sched *s, struct job *j, struct crew_worker *w, const s
 
 static size_t ask_for_room(struct sched *s, struct job *j, struct pulling *p)
 {
-    if (!(p->worker = taker(s, j, p->worker)))
+    if (!(p->worker = taker(s, j, p->worker, 0)))
         return 0;
     size_t has = books_outstanding(&p->worker->books), more = has < j->depth ? j->depth - has : 1;
     p->light = has && !j->leisurely && sched_is_light(s, j, PULLS);
@@ -214,7 +214,7 @@ static int may_pull(struct sched *s, struct job *j, struct pulling *p)
 
 static void find_place(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
-    p->worker = rather_a_dry_one(s, j, p, taker(s, j, p->worker));
+    p->worker = rather_a_dry_one(s, j, p, taker(s, j, p->worker, 1));
     p->may = p->worker ? p->may : 0;
     int64_t begin = p->worker && !books_are_awake(&p->worker->books) ? clock_now() : 0;
     if (!p->worker || !join(s, j, p->worker, item))

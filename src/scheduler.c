@@ -201,7 +201,7 @@ static int spin(struct sched *s)
 static int64_t calm_until(const struct sched *s)
 {
     const struct job *j = only_stream(s);
-    return j && j->depth > DEPTH_LEAST && sched_is_crowded(s, s->crew.watched_count) ? s->woken_at + CALM_TIME : 0;
+    return j && j->fit > DEPTH_LEAST && sched_is_crowded(s, s->crew.watched_count) ? s->woken_at + CALM_TIME : 0;
 }
 
 /* Sleeps until something happens or `deadline`. */
@@ -219,7 +219,8 @@ static void rest(struct sched *s, int64_t deadline)
         news |= books_wait(&s->crew.watched[i]->books, CHANNEL_ASLEEP, when);
     if (!news) {
         listen(s, deadline);
-        s->woken_at = clock_now();
+        if (when != BOOKS_HALF_WAY)     /* else it may just have run out */
+            s->woken_at = clock_now();
     }
     s->asleep = 0;
     for (size_t i = 0; i < s->crew.watched_count; i++)

@@ -19,6 +19,7 @@
 
 #define DEPTH_TIME 150000               /* nanoseconds of work that should wait at a worker */
 #define DEPTH_TIME_ALONE 2000000
+#define WAKE_TIME 60000                 /* about what a worker takes to wake up */
 #define DEPTH_SAMPLE 16                 /* so many times the items that were measured may be sent by that measure */
 
 /* ---- Taking */
@@ -34,6 +35,8 @@ static void learn_depth(const struct sched *s, struct job *j, struct crew_worker
     most = most < DEPTH_MOST ? most : DEPTH_MOST;
     fit = fit < DEPTH_LEAST ? DEPTH_LEAST : fit;
     fit = !books_outstanding(&w->books) && fit < twice ? twice : fit;
+    int64_t own = now - w->since - (w->roused ? WAKE_TIME : 0), own_each = own > 0 ? own / (int64_t)count : 0;
+    j->fit = own_each > DEPTH_TIME / DEPTH_MOST ? (size_t)(DEPTH_TIME / own_each) : DEPTH_MOST;
     if (fit > j->depth)
         j->depth = fit < most ? fit : most;
     else if (!w->roused)

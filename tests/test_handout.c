@@ -84,7 +84,7 @@ static void begin(struct bench *b, struct pool_items items, size_t depth)
     j->window = WINDOW;
     j->window_given = 1;
     j->call.mode = RESULT_DROPPED;
-    j->depth = depth;
+    j->depth = j->fit = depth;
     j->measured = 1;
     sched_add(&b->sched, j);
 }
