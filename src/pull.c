@@ -34,10 +34,10 @@ static int is_nobody_idle(const struct sched *s)
 }
 
 /* Has it too much by the books only, most of which is over, and only to be taken from it? */
-static int is_to_be_taken(const struct job *j, const struct crew_worker *w)
+static int is_to_be_taken(const struct crew_worker *w)
 {
     size_t has = books_outstanding(&w->books);
-    return j->depth >= 4 * PULLS && has > j->depth - PULLS && books_waiting(&w->books, claim_load(&w->books.channel.desk->claim)) < has / 2;
+    return has >= 4 * PULLS && books_waiting(&w->books, claim_load(&w->books.channel.desk->claim)) < has / 2;
 }
 
 /* An idle one; or else the first that takes more, so that the items of a span come one after the other. For a fast generator's light items
@@ -52,7 +52,7 @@ static struct crew_worker *who_wants(struct sched *s, const struct job *j, int p
     for (size_t i = 0; i < count && !(now ? brisk != NULL : !fast && idle) && !(any && !now && is_nobody_idle(s)); i++) {
         struct crew_worker *w = s->crew.hands[(s->next_hand + i) % count];
         int busy = books_outstanding(&w->books) != 0;
-        if (busy && fast && !now && !pulled && is_to_be_taken(j, w))
+        if (busy && fast && !now && !pulled && is_to_be_taken(w))
             return NULL;
         if (!can_take(w, j))
             continue;

@@ -36,7 +36,8 @@ static void learn_depth(const struct sched *s, struct job *j, struct crew_worker
     fit = fit < DEPTH_LEAST ? DEPTH_LEAST : fit;
     fit = !books_outstanding(&w->books) && fit < twice ? twice : fit;
     int64_t own = now - w->since - (w->roused ? WAKE_TIME : 0), own_each = own > 0 ? own / (int64_t)count : 0;
-    j->fit = own_each > DEPTH_TIME / DEPTH_MOST ? (size_t)(DEPTH_TIME / own_each) : DEPTH_MOST;
+    size_t own_fit = own_each > DEPTH_TIME / DEPTH_MOST ? (size_t)(DEPTH_TIME / own_each) : DEPTH_MOST;
+    j->fit = own_fit > j->fit / 2 ? own_fit : j->fit / 2;       /* one slow item, or a moment without a CPU, tells little */
     if (fit > j->depth)
         j->depth = fit < most ? fit : most;
     else if (!w->roused)

@@ -7,9 +7,11 @@
 #include "clock.h"
 #include "ledger.h"
 
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 enum { ITEMS = 5000 };
 
@@ -484,6 +486,44 @@ static void a_consumer_that_slows_down_keeps_the_workers_busy(void **state)
     pool_destroy(pool);
 }
 
+/* ---- A caller that waits for slow items after many small ones */
+
+enum { SMALL = 2000, SLOW_MS = 300 };
+
+static int slow_at_the_end(struct pool_task *task)
+{
+    if (task->index >= SMALL)
+        poll(NULL, 0, SLOW_MS);
+    return answer(task);
+}
+
+static long times_asleep(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nvcsw;
+}
+
+/* It took several results at a time before, since CPUs are short; it does not go on to look every 0.1 ms, which would be 3,000 times. */
+static void a_caller_sleeps_while_slow_items_run(void **state)
+{
+    struct pool *pool = make_pool(2);
+    struct pool_iter *iter = pool_imap(pool, slow_at_the_end, pool_range(SMALL + 2), NULL);
+    long before;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < SMALL; i++)
+        assert_non_null(pool_next_timeout(iter, PATIENCE));
+    before = times_asleep();
+    assert_non_null(pool_next_timeout(iter, PATIENCE));
+    assert_non_null(pool_next_timeout(iter, PATIENCE));
+    assert_true(times_asleep() - before < 300);
+    pool_iter_free(iter);
+    pool_destroy(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +541,7 @@ int main(void)
         ON_ONE_CPU(a_map_at_each_chunk),
         ON_ONE_CPU(one_worker_of_four_does_all_the_rest),
         ON_ONE_CPU(a_worker_that_does_not_begin),
+        ON_ONE_CPU(a_caller_sleeps_while_slow_items_run),
         STORY(another_call_does_not_wait),
         STORY(small_results_are_delivered_at_once),
         STORY(large_results_are_delivered_at_once),
