@@ -45,10 +45,10 @@ void job_fini(struct job *j)
 
 /* ---- Sending */
 
-/* Items handed over whose result the consumer has not got yet. */
+/* Items handed over whose result the consumer has not got yet. Acquire: the cells of what it has are filled anew for what is sent now. */
 static size_t in_window(const struct job *j)
 {
-    size_t delivered = atomic_load_explicit(&j->cells.delivered, memory_order_relaxed);
+    size_t delivered = atomic_load_explicit(&j->cells.delivered, memory_order_acquire);
     if (j->cells.ordered)
         return j->source.next - delivered;
     return j->outstanding + (j->cells.filled - delivered);
