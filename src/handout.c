@@ -104,8 +104,7 @@ int sched_is_light(const struct sched *s, const struct job *j, size_t more)
     return j->kind == JOB_ITER && j->measured && sched_is_alone(s, j) && j->outstanding + more <= comfortable(s) * j->fit;
 }
 
-/* Items of this kind that there is room for. */
-static size_t room_for(const struct sched *s, const struct job *j, struct crew_worker *w, size_t size)
+size_t sched_room_for(const struct sched *s, const struct job *j, struct crew_worker *w, size_t size)
 {
     size_t room = books_room(&w->books, &j->call, size), left = crew_left(&s->crew, w);
     return room < left ? room : left;
@@ -121,7 +120,7 @@ static struct choice choice_of(const struct sched *s, const struct job *j, size_
     int64_t now = clock_now();
     for (size_t i = 0; i < s->crew.watched_count; i++) {
         struct crew_worker *w = s->crew.watched[i];
-        w->brisk = w->hand && !sched_is_held_up(w, now) && room_for(s, j, w, size);
+        w->brisk = w->hand && !sched_is_held_up(w, now) && sched_room_for(s, j, w, size);
         c.brisk += (size_t)w->brisk;
     }
     return c;
@@ -197,7 +196,7 @@ static int serve(struct sched *s, struct job *j, struct crew_worker *w, size_t d
     size_t size = 0, ready = source_ready(&j->source, &size);
     if (!ready)
         return 0;
-    size_t most = fill_of(s, j, books_outstanding(&w->books), workers), room = room_for(s, j, w, size);
+    size_t most = fill_of(s, j, books_outstanding(&w->books), workers), room = sched_room_for(s, j, w, size);
     most = most < deal ? most : deal;
     most = most < room ? most : room;
     most = job_may_send(j, most < ready ? most : ready, size, s->crew.size);
@@ -220,7 +219,7 @@ static int deal_out(struct sched *s, struct job *j, size_t much, int *full)
     for (size_t i = 0; i < s->crew.hands_count && source_ready(&j->source, &size) && (may || *full); i++) {
         struct crew_worker *w = hand(s, i);
         may = may && job_may_send(j, 1, size, s->crew.size);
-        int may_have = !few || is_chosen(&choice, w, room_for(s, j, w, size) > 0);
+        int may_have = !few || is_chosen(&choice, w, sched_room_for(s, j, w, size) > 0);
         if (may && may_have && wants(j, w, much) && serve(s, j, w, much, workers))
             done = 1;
         if (posts(w) < POSTS_ENOUGH)
@@ -296,9 +295,7 @@ static int even_out(struct sched *s, struct crew_worker *idle, int patient)
     if (!last)
         return 0;
     struct job *j = last->owner;
-    size_t room = books_room(&idle->books, &j->call, last->size), left = crew_left(&s->crew, idle);
-    room = room < left ? room : left;
-    size_t half = movable(&from->books);
+    size_t room = sched_room_for(s, j, idle, last->size), half = movable(&from->books);
     if (books_take_back(&from->books, half < room ? half : room, &piece)) {
         if (from->books.damaged)
             crew_condemn(&s->crew, from, POOL_CRASHED, "its channel was written over");

@@ -160,13 +160,6 @@ static inline int join(struct sched *s, struct job *j, struct crew_worker *w, co
     return 1;
 }
 
-static void begin_span(struct sched *s, struct job *j, struct crew_worker *w, struct piece *piece, size_t most)
-{
-    size_t room = books_room(&w->books, &j->call, piece->size), left = crew_left(&s->crew, w);
-    most = most < room ? most : room;
-    sched_post(s, j, w, piece, most < left ? most : left);
-}
-
 static void keep(struct sched *s, struct job *j, const struct piece *piece)
 {
     struct ending e = {.index = piece->index, .status = POOL_FAILED, .code = -1, .slot = -1,
@@ -184,13 +177,14 @@ static void place(struct sched *s, struct job *j, struct crew_worker *w, const s
 {
     struct piece piece = {.index = j->source.next, .count = 1, .data = item->data, .size = item->size, .owner = j};
     size_t most = s->asleep ? 0 : span_most(j, item->size);     /* then none would join it */
+    int may_go = w && !j->retries && item->size <= w->books.channel.slot_size;      /* one that is retried has to be there once more */
+    size_t room = may_go ? sched_room_for(s, j, w, item->size) : 0;
     source_pulled(&j->source);
     j->source.size = item->size;
-    if (w && !j->retries && item->size <= w->books.channel.slot_size && crew_left(&s->crew, w) &&
-        books_room(&w->books, &j->call, item->size))
-        begin_span(s, j, w, &piece, most);
+    if (room)
+        sched_post(s, j, w, &piece, most < room ? most : room);
     else
-        keep(s, j, &piece);             /* one that is retried has to be there once more, for one */
+        keep(s, j, &piece);
 }
 
 static size_t ask_for_room(struct sched *s, struct job *j, struct pulling *p)
@@ -198,7 +192,7 @@ static size_t ask_for_room(struct sched *s, struct job *j, struct pulling *p)
     if (!(p->worker = taker(s, j, p->worker, 0)))
         return 0;
     size_t has = books_outstanding(&p->worker->books), more = has < j->depth ? j->depth - has : 1;
-    p->light = has && !j->leisurely && sched_is_light(s, j, PULLS);
+    p->light = !j->leisurely && sched_is_light(s, j, PULLS);
     hurry(p, j->leisurely ? NULL : p->worker);
     if (j->leisurely || j->source.size > CHANNEL_INLINE)
         more = 1;                       /* each is placed with care, or needs a lane slot */
@@ -212,6 +206,12 @@ static int may_pull(struct sched *s, struct job *j, struct pulling *p)
     return p->may || (p->may = ask_for_room(s, j, p));
 }
 
+/* 0 where it was not looked at. */
+static int64_t time_since(int64_t begin)
+{
+    return begin ? clock_now() - begin : 0;
+}
+
 static void find_place(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
     p->worker = rather_a_dry_one(s, j, p, taker(s, j, p->worker, 1));
@@ -219,14 +219,16 @@ static void find_place(struct sched *s, struct job *j, struct pulling *p, const 
     int64_t begin = p->worker && !books_are_awake(&p->worker->books) ? clock_now() : 0;
     if (!p->worker || !join(s, j, p->worker, item))
         place(s, j, p->worker, item);
-    p->since += begin ? clock_now() - begin : 0;
+    p->since += time_since(begin);
 }
 
 /* Most of a fast generator's go where the last one went: a worker that leaves or dies has no open span any more. */
 static inline void pulled(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
-    p->may = item->size == j->source.size ? p->may - 1 : 0;
-    if (p->may && (p->light || is_nobody_idle(s)) && books_are_awake(&p->worker->books) && join(s, j, p->worker, item))
+    int alike = item->size == j->source.size;
+    p->may = alike ? p->may - 1 : 0;
+    int stays = alike && !j->leisurely && (p->light || is_nobody_idle(s));
+    if (stays && books_are_awake(&p->worker->books) && join(s, j, p->worker, item))
         j->pulls++;
     else
         find_place(s, j, p, item);
@@ -243,7 +245,7 @@ static int pull_one(struct sched *s, struct job *j, struct pulling *p)
     pthread_mutex_unlock(&s->lock);
     int r = next(j->source.cursor, &item);
     pthread_mutex_lock(&s->lock);
-    j->pulls_time += begin ? clock_now() - begin : 0;
+    j->pulls_time += time_since(begin);
     if (j->cut)
         return 1;                       /* and is not asked any more */
     if (r > 0 && (item.data || !item.size))

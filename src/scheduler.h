@@ -91,6 +91,9 @@ void sched_post(struct sched *sched, struct job *job, struct crew_worker *worker
 int sched_is_light(const struct sched *sched, const struct job *job, size_t more);
 int sched_is_held_up(const struct crew_worker *worker, int64_t now);
 
+/* So many of the job's items of that size there is room for. */
+size_t sched_room_for(const struct sched *sched, const struct job *job, struct crew_worker *worker, size_t size);
+
 /* The parts of a round. Each nonzero: it did something. */
 int sched_hand_out(struct sched *sched);
 int sched_pull(struct sched *sched, struct job *job);       /* job: NULL, or one of this thread's; the lock is given up for its generator */

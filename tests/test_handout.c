@@ -337,6 +337,16 @@ static void a_fast_generators_items_go_to_one_of_two_cpus(void **state)
     assert_int_equal(at(b, 0), 30);
 }
 
+/* After the first, room is asked for 32 items at a time: the last of those has it like the others, though 32 more would not. */
+static void the_last_of_what_is_light_goes_there_too(void **state)
+{
+    struct bench *b = *state;
+    size_t limit = 1 + DEPTH / 32 * 32;
+    begin_fast(b, &limit);
+    pull(b);
+    assert_int_equal(at(b, 0), limit);
+}
+
 static void too_much_for_one_cpu_goes_to_others_too(void **state)
 {
     struct bench *b = *state;
@@ -419,6 +429,7 @@ int main(void)
         ON_BENCH(of_two_jobs_none_is_light),
         ON_BENCH(one_that_has_no_room_is_passed_over),
         ON_BENCH(a_fast_generators_items_go_to_one_of_two_cpus),
+        ON_BENCH(the_last_of_what_is_light_goes_there_too),
         ON_BENCH(too_much_for_one_cpu_goes_to_others_too),
         ON_BENCH(a_generator_waits_for_what_has_only_to_be_taken),
         ON_BENCH(a_generator_that_takes_its_time_wakes_the_idle),
