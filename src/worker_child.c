@@ -66,6 +66,7 @@ static void settle_in(struct worker *w, const struct worker_plan *plan, unsigned
     channel_lay(&w->channel, plan->desks + slot * plan->desk_size, plan->regions + slot * plan->region_size, plan->slot_size);
     w->left = atomic_load(&w->channel.desk->claim);
     w->spin.off = plan->no_spin != 0;
+    w->spin.time = plan->first_spin;
     w->max_memory = plan->limits.max_memory;
     w->run.worker = (struct pool_worker){.index = atomic_load(&w->channel.desk->index), .arg = plan->initarg};
     task_prepare(&w->run);

@@ -14,6 +14,7 @@ struct worker_plan {
     void             *initarg;
     struct worker_limits limits;
     int               no_spin;
+    int64_t           first_spin;   /* nanoseconds of a worker's first spin; 0: as any other */
     unsigned          slots;
     unsigned char    *desks;        /* `slots` desks of desk_size, one mapping */
     size_t            desk_size;

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -51,16 +52,22 @@ static int sleep_once(struct worker *w, int ms)
     return 1;
 }
 
+/* The first time longer, where there is a CPU for each worker: the host most likely waits for this one to give it an item. It may have to
+ * run on this very CPU to do so, and so may the birth of the next worker: the CPU is theirs whenever they want it. A pool of 2 workers on 2
+ * CPUs that are called once each lives for 1.2 ms instead of 1.37; without giving the CPU away, for 1.52. */
 static int spin_until(struct worker *w, worker_news *news)
 {
     struct spin_round round;
-    for (spin_begin(&w->spin, &round); spin_on(&w->spin, &round);) {
-        if (!news(w))
-            continue;
-        spin_paid(&w->spin);
-        return 1;
+    int first = w->spin.time != 0, found = 0;
+    for (spin_begin(&w->spin, &round); !found && spin_on(&w->spin, &round);) {
+        found = news(w);
+        if (first && !found)
+            sched_yield();
     }
-    return 0;
+    w->spin.time = 0;
+    if (found)
+        spin_paid(&w->spin);
+    return found;
 }
 
 static void wait_until(struct worker *w, worker_news *news)

@@ -4,6 +4,7 @@
 #include "check.h"
 
 #include "clock.h"
+#include "cpu_place.h"
 #include "pool.h"
 #include "worker_result.h"
 
@@ -106,6 +107,55 @@ static void worker_is_woken_as_the_haste_ends(void **state)
     assert_int_equal(looks, 5);
 }
 
+/* ---- A worker's first spin */
+
+static int yields;
+
+/* In place of libc's: for the library, which is linked into this program, too. */
+int sched_yield(void)
+{
+    yields++;
+    return 0;
+}
+
+static int news_once_others_ran(struct worker *w)
+{
+    (void)w;
+    return yields > 0;
+}
+
+static int news_after_three_looks(struct worker *w)
+{
+    (void)w;
+    return ++looks >= 3;
+}
+
+/* What it waits for may need this very CPU. Later spins do not give it away. */
+static void the_first_spin_lets_others_run(void **state)
+{
+    (void)state;
+    yields = 0;
+    worker.spin = (struct spin){.time = (int64_t)3600 * 1000000000};
+    alarm(20);
+    worker_wait(&worker, news_once_others_ran);
+    assert_int_equal(yields, 1);
+    worker_wait(&worker, news_after_three_looks);
+    alarm(0);
+    assert_int_equal(yields, 1);
+    assert_int_equal(worker.spin.time, 0);
+}
+
+static void workers_spin_so_where_each_has_a_cpu(void **state)
+{
+    (void)state;
+    for (unsigned more = 0; more <= 1; more++) {
+        struct pool *pool = pool_create(&(struct pool_options){.workers = cpu_affinity() + more});
+        assert_non_null(pool);
+        assert_int_equal(pool->sched.crew.plan.first_spin != 0, !more);
+        pool_destroy(pool);
+    }
+}
+
 /* ---- A caller on its way into sleep, and a real worker that finishes its item just then */
 
 static _Atomic int *go;
@@ -178,6 +228,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(worker_looks_again_before_it_sleeps, open_worker, close_worker),
         cmocka_unit_test_setup_teardown(worker_looks_again_while_it_sleeps_in_a_hasty_span, open_worker, close_worker),
         cmocka_unit_test_setup_teardown(worker_is_woken_as_the_haste_ends, open_worker, close_worker),
+        cmocka_unit_test_setup_teardown(the_first_spin_lets_others_run, open_worker, close_worker),
+        cmocka_unit_test(workers_spin_so_where_each_has_a_cpu),
         cmocka_unit_test(caller_looks_again_before_it_sleeps),
     };
     return go == MAP_FAILED ? 1 : cmocka_run_group_tests(tests, check_setup, check_teardown);
