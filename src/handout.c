@@ -218,7 +218,7 @@ static int deal_out(struct sched *s, struct job *j, size_t much, int *full)
     *full = 1;
     for (size_t i = 0; i < s->crew.hands_count && source_ready(&j->source, &size) && (may || *full); i++) {
         struct crew_worker *w = hand(s, i);
-        may = may && job_may_send(j, 1, size, s->crew.size);
+        may = may && (!few || choice.places) && job_may_send(j, 1, size, s->crew.size);
         int may_have = !few || is_chosen(&choice, w, sched_room_for(s, j, w, size) > 0);
         if (may && may_have && wants(j, w, much) && serve(s, j, w, much, workers))
             done = 1;

@@ -92,6 +92,7 @@ static void begin(struct bench *b, struct pool_items items, size_t depth)
     assert_int_equal(job_init(j, JOB_ITER, &call), 0);
     assert_int_equal(source_init(&j->source, items), 0);
     assert_int_equal(cells_init(&j->cells, WINDOW, 0), 0);
+    j->tally = b->sched.tally;
     j->window = WINDOW;
     j->window_given = 1;
     j->call.mode = RESULT_DROPPED;
@@ -300,6 +301,43 @@ static void one_that_has_no_room_is_passed_over(void **state)
     assert_true(at(b, 1) + at(b, 2) + at(b, 3));
 }
 
+/* ---- Learning how much is light */
+
+/* Each worker has finished one item, after a millisecond; the first is drained. */
+static size_t fit_after_a_slow_one(struct bench *b, unsigned cpus)
+{
+    begin(b, pool_range(2 * DEPTH), DEPTH);
+    sched_hand_out(&b->sched);
+    assert_int_equal(b->sched.crew.watched_count, WORKERS);
+    b->sched.cpus = cpus;
+    for (unsigned i = 0; i < WORKERS; i++)
+        claims(b, i, 2);
+    all_are_silent();
+    assert_true(sched_drain(&b->sched, &b->workers[0]));
+    return b->job.fit;
+}
+
+static void a_slow_item_halves_what_is_light(void **state)
+{
+    assert_int_equal(fit_after_a_slow_one(*state, WORKERS), DEPTH / 2);
+}
+
+/* They may only have waited for a CPU: all of them together halve it, about. */
+static void of_more_workers_than_cpus_each_lowers_it_by_its_share(void **state)
+{
+    assert_int_equal(fit_after_a_slow_one(*state, 2), DEPTH - DEPTH / WORKERS);
+}
+
+static void fast_items_raise_it_at_once(void **state)
+{
+    struct bench *b = *state;
+    begin(b, pool_range(1000), DEPTH);
+    sched_hand_out(&b->sched);
+    claims(b, 0, 101);                  /* 100 are finished, in no time */
+    assert_true(sched_drain(&b->sched, &b->workers[0]));
+    assert_true(b->job.fit > DEPTH);
+}
+
 /* ---- Generators */
 
 static size_t made;
@@ -428,6 +466,9 @@ int main(void)
         ON_BENCH(what_is_left_waiting_is_looked_at_again),
         ON_BENCH(of_two_jobs_none_is_light),
         ON_BENCH(one_that_has_no_room_is_passed_over),
+        ON_BENCH(a_slow_item_halves_what_is_light),
+        ON_BENCH(of_more_workers_than_cpus_each_lowers_it_by_its_share),
+        ON_BENCH(fast_items_raise_it_at_once),
         ON_BENCH(a_fast_generators_items_go_to_one_of_two_cpus),
         ON_BENCH(the_last_of_what_is_light_goes_there_too),
         ON_BENCH(too_much_for_one_cpu_goes_to_others_too),
