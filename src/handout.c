@@ -219,8 +219,8 @@ static int deal_out(struct sched *s, struct job *j, size_t much, int *full)
     for (size_t i = 0; i < s->crew.hands_count && source_ready(&j->source, &size) && (may || *full); i++) {
         struct crew_worker *w = hand(s, i);
         may = may && (!few || choice.places) && job_may_send(j, 1, size, s->crew.size);
-        int may_have = !few || is_chosen(&choice, w, sched_room_for(s, j, w, size) > 0);
-        if (may && may_have && wants(j, w, much) && serve(s, j, w, much, workers))
+        int may_have = may && (!few || is_chosen(&choice, w, sched_room_for(s, j, w, size) > 0));
+        if (may_have && wants(j, w, much) && serve(s, j, w, much, workers))
             done = 1;
         if (posts(w) < POSTS_ENOUGH)
             *full = 0;

@@ -24,10 +24,10 @@
 
 /* ---- Taking */
 
-/* How many fit by what the items really took (handout.c: light work). More at once, fewer by half at most: one slow item, or a moment
- * without a CPU, tells little. Where more workers are busy than there are CPUs, a measure is mostly the wait for one: all together lower it
- * by about a half. Else many workers of small items, once awake, kept one another awake, with a few items each: a generator with 64 workers
- * on 2 CPUs was twice as slow, with 256 ten times. */
+/* How many of a stream's items fit by what they really took (handout.c: light work). More at once, fewer by half at most: one slow item, or
+ * a moment without a CPU, tells little. Where more workers are busy than there are CPUs, a measure is mostly the wait for one: all
+ * together lower it by about a half. Else many workers of small items, once awake, kept one another awake, with a few items each: a
+ * generator with 64 workers on 2 CPUs was twice as slow, with 256 ten times. */
 static void learn_fit(const struct sched *s, struct job *j, const struct crew_worker *w, size_t count, int64_t now)
 {
     int64_t own = now - w->since - (w->roused ? WAKE_TIME : 0), each = own > 0 ? own / (int64_t)count : 0;
@@ -51,7 +51,8 @@ static void learn_depth(const struct sched *s, struct job *j, struct crew_worker
         j->depth = fit < most ? fit : most;
     else if (!w->roused)
         j->depth = fit;
-    learn_fit(s, j, w, count, now);
+    if (j->kind == JOB_ITER)
+        learn_fit(s, j, w, count, now);
     j->measured = 1;
     w->roused = 0;
 }

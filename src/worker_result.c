@@ -64,7 +64,6 @@ static int spin_until(struct worker *w, worker_news *news)
         if (first && !found)
             sched_yield();
     }
-    w->spin.time = 0;
     if (found)
         spin_paid(&w->spin);
     return found;
@@ -75,7 +74,9 @@ static void wait_until(struct worker *w, worker_news *news)
     struct desk *desk = w->channel.desk;
     if (channel_must_wake_caller_now(desk))
         worker_ring(w);
-    if (!atomic_load_explicit(&desk->crowded, memory_order_relaxed) && spin_until(w, news))
+    int found = !atomic_load_explicit(&desk->crowded, memory_order_relaxed) && spin_until(w, news);
+    w->spin.time = 0;
+    if (found)
         return;
     while (!news(w)) {
         int ms = 1, over = 0;

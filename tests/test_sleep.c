@@ -145,6 +145,21 @@ static void the_first_spin_lets_others_run(void **state)
     assert_int_equal(worker.spin.time, 0);
 }
 
+static void it_is_the_first_though_it_was_left_out(void **state)
+{
+    (void)state;
+    yields = 0;
+    worker.spin = (struct spin){.time = (int64_t)3600 * 1000000000};
+    atomic_store(&worker.channel.desk->crowded, 1);
+    alarm(20);
+    worker_wait(&worker, news_after_first_look);
+    atomic_store(&worker.channel.desk->crowded, 0);
+    looks = 0;
+    worker_wait(&worker, news_after_three_looks);
+    alarm(0);
+    assert_int_equal(yields, 0);
+}
+
 static void workers_spin_so_where_each_has_a_cpu(void **state)
 {
     (void)state;
@@ -229,6 +244,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(worker_looks_again_while_it_sleeps_in_a_hasty_span, open_worker, close_worker),
         cmocka_unit_test_setup_teardown(worker_is_woken_as_the_haste_ends, open_worker, close_worker),
         cmocka_unit_test_setup_teardown(the_first_spin_lets_others_run, open_worker, close_worker),
+        cmocka_unit_test_setup_teardown(it_is_the_first_though_it_was_left_out, open_worker, close_worker),
         cmocka_unit_test(workers_spin_so_where_each_has_a_cpu),
         cmocka_unit_test(caller_looks_again_before_it_sleeps),
     };
