@@ -96,31 +96,45 @@ static const char *const map_figures[SIZES] = {"grow-map-1e3", "grow-map-1e4", "
 static const char *const imap_figures[SIZES] = {"grow-imap-1e3", "grow-imap-1e4", "grow-imap-1e5", "grow-imap-1e6", "grow-imap-1e7",
                                                 "grow-imap-1e8"};
 
-struct growth { struct pool *pool; size_t count; int iterated; };
+enum { MAPS = 15, SLICES = 100 };
 
-static void grow(const struct growth *g)
+struct growth { struct pool *pool; size_t count; int iterated; struct pool_iter *iter; size_t walked; };
+
+static void map(const struct growth *g)
 {
-    size_t ended = 0;
-    if (!g->iterated) {
-        need(pool_map(g->pool, nothing, pool_range(g->count), NULL, 0, NULL) == POOL_OK);
-        return;
-    }
-    struct pool_iter *it = pool_imap(g->pool, nothing, pool_range(g->count), NULL);
-    while (pool_next(it))
-        ended++;
-    need(pool_iter_status(it) == POOL_OK && ended == g->count);
-    pool_iter_free(it);
+    need(pool_map(g->pool, nothing, pool_range(g->count), NULL, 0, NULL) == POOL_OK);
 }
 
-/* Nanoseconds per item; of so many items that each size has its share of the machine's good and bad moments. */
+/* So many items of calls of that size, one after the other; the last may be left in the middle, to go on from there. */
+static void walk(struct growth *g, size_t items)
+{
+    for (; items; items--) {
+        if (!g->iter)
+            need((g->iter = pool_imap(g->pool, nothing, pool_range(g->count), NULL)) != NULL);
+        need(pool_next(g->iter) != NULL);
+        if (++g->walked < g->count)
+            continue;
+        need(!pool_next(g->iter) && pool_iter_status(g->iter) == POOL_OK);
+        pool_iter_free(g->iter);
+        g->iter = NULL;
+        g->walked = 0;
+    }
+}
+
+/* Nanoseconds per item. A machine's good and bad moments last for seconds, and 10^8 items of an iterator do, too: to have each size see
+ * the same, they are measured by turns, and the longer calls of iterators in slices. Those without a bar get fewer items. */
 static double grown(void *arg)
 {
-    const struct growth *g = arg;
-    size_t least = is_quick() || g->count < 100000 ? 1000000 : 10000000, times = g->count < least ? least / g->count : 1;
+    struct growth *g = arg;
+    size_t items = g->count < 100000 ? 100000 : g->iterated ? 1000000 : 10000000;
+    items = is_quick() ? items / 10 : items;
+    items = !g->iterated && items < g->count ? g->count : items;
     double begin = seconds();
-    for (size_t i = 0; i < times; i++)
-        grow(g);
-    return (seconds() - begin) * 1e9 / (double)(times * g->count);
+    if (g->iterated)
+        walk(g, items);
+    for (size_t done = 0; !g->iterated && done < items; done += g->count)
+        map(g);
+    return (seconds() - begin) * 1e9 / (double)items;
 }
 
 static void peak(const void *arg)
@@ -129,34 +143,40 @@ static void peak(const void *arg)
     char figure[48];
     struct rusage usage;
     g.pool = start(2, 0);
-    grow(&g);
+    if (g.iterated)
+        walk(&g, g.count);
+    else
+        map(&g);
     pool_destroy(g.pool);
     getrusage(RUSAGE_SELF, &usage);
     snprintf(figure, sizeof figure, "peak-%s-1e%d", g.iterated ? "imap" : "map", snprintf(NULL, 0, "%zu", g.count) - 1);
     report("forkpool", figure, (double)usage.ru_maxrss / 1024, "MiB");
 }
 
-static void growth_of(struct pool *pool, int iterated, int sizes_count, int rounds)
+/* An iterator that is left in the middle has a call under way: each size has a pool of its own. */
+static void growth_of(int iterated, int sizes_count, int rounds)
 {
     struct growth sizes[SIZES];
     struct turn turns[SIZES];
     size_t count = 1000;
     for (int i = 0; i < sizes_count; i++, count *= 10) {
-        sizes[i] = (struct growth){pool, count, iterated};
+        sizes[i] = (struct growth){.count = count, .iterated = iterated};
+        apart(peak, &sizes[i]);
+        sizes[i].pool = start(2, 0);
         turns[i] = (struct turn){(iterated ? imap_figures : map_figures)[i], grown, &sizes[i]};
     }
     by_turns("forkpool", turns, sizes_count, rounds, "ns");
-    for (int i = 0; i < sizes_count; i++)
-        apart(peak, &sizes[i]);
+    for (int i = 0; i < sizes_count; i++) {
+        pool_iter_free(sizes[i].iter);
+        pool_destroy(sizes[i].pool);
+    }
 }
 
 static void growth(void)
 {
-    struct pool *pool = start(2, 0);
     int sizes_count = is_quick() ? SIZES - 1 : SIZES;
-    growth_of(pool, 0, sizes_count, 7);
-    growth_of(pool, 1, sizes_count, 3);
-    pool_destroy(pool);
+    growth_of(0, sizes_count, is_quick() ? 7 : MAPS);
+    growth_of(1, sizes_count, SLICES);
 }
 
 /* ---- W10 ------------------------------------------------------------------------------------------------------- */
