@@ -215,46 +215,47 @@ static int64_t time_since(int64_t begin)
 static void find_place(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
     p->worker = rather_a_dry_one(s, j, p, taker(s, j, p->worker, 1));
-    p->may = p->worker ? p->may : 0;
+    p->may = p->worker && !j->leisurely && item->size == j->source.size ? p->may - 1 : 0;
     int64_t begin = p->worker && !books_are_awake(&p->worker->books) ? clock_now() : 0;
     if (!p->worker || !join(s, j, p->worker, item))
         place(s, j, p->worker, item);
     p->since += time_since(begin);
 }
 
-/* Most of a fast generator's go where the last one went: a worker that leaves or dies has no open span any more. */
-static inline void pulled(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
+/* Most of a fast generator's go where the last one went, as long as nothing has changed: a worker that leaves or dies has no open span any
+ * more. */
+static inline int follows(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
-    int alike = item->size == j->source.size;
-    p->may = alike ? p->may - 1 : 0;
-    int stays = alike && !j->leisurely && (p->light || is_nobody_idle(s));
-    if (stays && books_are_awake(&p->worker->books) && join(s, j, p->worker, item))
-        j->pulls++;
-    else
-        find_place(s, j, p, item);
+    if (item->size != j->source.size || !item->data || j->cut || source_has_returned(&j->source) ||
+        !books_are_awake(&p->worker->books) || !join(s, j, p->worker, item))
+        return 0;
+    j->pulls++;
+    return 1;
 }
 
-/* Nonzero: an item was pulled, or the generator has ended. */
-static int pull_one(struct sched *s, struct job *j, struct pulling *p)
+/* Pulls an item, and those light ones that follow it. */
+static void pull_some(struct sched *s, struct job *j, struct pulling *p)
 {
-    if (!may_pull(s, j, p))
-        return 0;
-    struct pool_bytes item = {0};
+    struct pool_bytes item;
     source_next_fn *next = j->source.pull;
     int64_t begin = j->leisurely ? clock_now() : 0;
-    pthread_mutex_unlock(&s->lock);
-    int r = next(j->source.cursor, &item);
-    pthread_mutex_lock(&s->lock);
+    int r, placed;
+    do {
+        item = (struct pool_bytes){0};
+        pthread_mutex_unlock(&s->lock);
+        r = next(j->source.cursor, &item);
+        pthread_mutex_lock(&s->lock);
+        placed = r > 0 && p->light && follows(s, j, p, &item);
+    } while (placed && --p->may);
     j->pulls_time += time_since(begin);
-    if (j->cut)
-        return 1;                       /* and is not asked any more */
+    if (placed || j->cut)               /* that is not asked any more */
+        return;
     if (r > 0 && (item.data || !item.size))
-        pulled(s, j, p, &item);
+        find_place(s, j, p, &item);
     else if (r)
         job_source_failed(j, r > 0 ? EINVAL : r);
     else
         j->source.pull = NULL;
-    return 1;
 }
 
 int sched_pull(struct sched *s, struct job *j)
@@ -264,8 +265,8 @@ int sched_pull(struct sched *s, struct job *j)
     if (!j)
         return 0;
     j->pull_again = 0;
-    while (pull_one(s, j, &p))
-        done = 1;
+    for (; may_pull(s, j, &p); done = 1)
+        pull_some(s, j, &p);
     hurry(&p, NULL);
     if (done)
         count_time(j, &p);

@@ -117,6 +117,13 @@ static void claims(struct bench *b, unsigned i, unsigned n)
         assert_int_equal(claim_next(&books->channel.desk->claim, &offer, &mine), CLAIM_GOT);
 }
 
+static void finishes(struct bench *b, unsigned i)
+{
+    claim_word *word = &b->workers[i].books.channel.desk->claim;
+    struct claim mine = claim_load(word);
+    assert_int_equal(claim_finish(word, &mine), CLAIM_EMPTY);
+}
+
 /* Nothing is heard of any worker for long. */
 static void all_are_silent(void)
 {
@@ -425,6 +432,29 @@ static void a_generator_that_takes_its_time_wakes_the_idle(void **state)
         assert_int_equal(at(b, i), 1);
 }
 
+/* Not in the span that is open where one runs, light as they are: the other is through, though the books have not been told. */
+static void it_does_not_put_an_item_behind_one_that_runs(void **state)
+{
+    struct bench *b = *state;
+    size_t limit = 4;
+    made = 0;
+    begin(b, pool_generator(next_thing, &limit), DEPTH);
+    b->sched.crew.hands_count = 2;
+    pull(b);
+    assert_int_equal(at(b, 0), 1);
+    assert_int_equal(at(b, 1), 3);
+    claims(b, 0, 1);
+    finishes(b, 0);
+    claims(b, 1, 2);
+    b->sched.next_hand = 1;
+    b->job.source.pull = next_thing;    /* it had ended */
+    limit = 5;
+    pull(b);
+    b->sched.crew.hands_count = WORKERS;
+    assert_int_equal(at(b, 0), 2);
+    assert_int_equal(at(b, 1), 3);
+}
+
 /* Two idle ones, one of them asleep: the other is given the item. */
 static void a_generators_item_goes_to_one_that_is_awake(void **state)
 {
@@ -475,6 +505,7 @@ int main(void)
         ON_BENCH(a_generator_waits_for_what_has_only_to_be_taken),
         ON_BENCH(a_generator_that_takes_its_time_wakes_the_idle),
         ON_BENCH(a_generators_item_goes_to_one_that_is_awake),
+        ON_BENCH(it_does_not_put_an_item_behind_one_that_runs),
         ON_BENCH(no_span_is_hasty_when_nobody_pulls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
