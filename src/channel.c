@@ -85,6 +85,12 @@ void channel_caller_waits(struct desk *desk, uint32_t how, uint32_t wake_at)
     atomic_store(&desk->caller_state, how);
 }
 
+void channel_caller_will_wait(struct desk *desk, uint32_t wake_at)
+{
+    atomic_store_explicit(&desk->wake_at, wake_at, memory_order_relaxed);
+    atomic_store_explicit(&desk->caller_state, CHANNEL_WATCHING, memory_order_release);
+}
+
 int channel_caller_was_woken(struct desk *desk)
 {
     return atomic_load(&desk->caller_state) != CHANNEL_WATCHING;

@@ -151,6 +151,9 @@ struct tell_failure { int32_t code; uint32_t text_size; };
  * `wake_at` or has nothing to do. It spins on a word that is written once, when there is something: looking at the claim word itself
  * would take its line from the worker at every look, which made an item of a map three times as dear. */
 void channel_caller_waits(struct desk *desk, uint32_t how, uint32_t wake_at);
+/* The same (WATCHING) right before something is posted to a worker that has nothing to tell until it has claimed that: so the post makes it
+ * known, and the fence is not paid for twice. */
+void channel_caller_will_wait(struct desk *desk, uint32_t wake_at);
 int  channel_caller_was_woken(struct desk *desk);
 void channel_caller_wakes(struct desk *desk);
 

@@ -164,18 +164,15 @@ static void tell_crowd(const struct sched *s, struct crew_worker *w)
         atomic_store_explicit(told, crowded, memory_order_relaxed);
 }
 
-/* An idle worker has nothing to tell until then, so that is where we say that we want to hear of it: by its pipe
- * where the loop sleeps. */
+/* An idle worker has nothing to tell until then, so that is where we say that we want to hear of it: by its pipe where the loop sleeps.
+ * What it need not wait for comes after the post: a single item is there and back in 0.7 us, and the clock takes 25 ns of that. */
 void sched_post(struct sched *s, struct job *j, struct crew_worker *w, struct piece *piece, size_t most)
 {
     if (s->asleep)
         channel_caller_waits(w->books.channel.desk, CHANNEL_ASLEEP, claim_add(w->books.taken, 1));
     else if (!w->watched)
-        channel_caller_waits(w->books.channel.desk, CHANNEL_WATCHING, claim_add(w->books.taken, 1));
-    if (!books_outstanding(&w->books)) {
-        w->since = clock_now();
-        w->roused = 1;
-    }
+        channel_caller_will_wait(w->books.channel.desk, claim_add(w->books.taken, 1));
+    int idle = !books_outstanding(&w->books);
     if (j->timeout)
         sched_judge_by(s, w, clock_now() + j->timeout);
     tell_crowd(s, w);
@@ -185,6 +182,10 @@ void sched_post(struct sched *s, struct job *j, struct crew_worker *w, struct pi
         crew_condemn(&s->crew, w, POOL_CRASHED, "its channel was written over");
         sched_give_back(s, piece);
         return;
+    }
+    if (idle) {
+        w->since = clock_now();
+        w->roused = 1;
     }
     crew_watch(&s->crew, w);
 }

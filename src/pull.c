@@ -260,10 +260,10 @@ static void pull_some(struct sched *s, struct job *j, struct pulling *p)
 
 int sched_pull(struct sched *s, struct job *j)
 {
-    struct pulling p = {.since = j && j->source.pull ? clock_now() : 0};
-    int done = 0;
-    if (!j)
+    if (!j || !j->source.pull)
         return 0;
+    struct pulling p = {.since = clock_now()};
+    int done = 0;
     j->pull_again = 0;
     for (; may_pull(s, j, &p); done = 1)
         pull_some(s, j, &p);

@@ -229,17 +229,28 @@ static void rest(struct sched *s, int64_t deadline)
     mind(s);
 }
 
+/* After something was done. */
+static int is_to_return(const struct job *puller, int64_t deadline)
+{
+    return (puller && puller->source.pull) || (deadline != CLOCK_NEVER && clock_now() >= deadline);
+}
+
 /* Turns the loop until ready or `deadline`; returns to pull where there is something to pull. */
 static void turn(struct sched *s, sched_is_ready *ready, void *arg, struct job *puller, int64_t deadline)
 {
     while (!ready(arg)) {
         if (one_round(s)) {
-            if ((puller && puller->source.pull) || (deadline != CLOCK_NEVER && clock_now() >= deadline))
+            if (is_to_return(puller, deadline))
                 return;
             continue;
         }
-        if (ready(arg) || (!atomic_load(&s->poked) && spin(s)))      /* a poke is settled by rest() alone: it also minds the nursery */
+        if (ready(arg))
+            return;
+        if (!atomic_load(&s->poked) && spin(s)) {       /* a poke is settled by rest() alone: it also minds the nursery */
+            if (sched_take(s) && is_to_return(puller, deadline))        /* before anything is handed out: most often this is waited for */
+                return;
             continue;
+        }
         if (deadline != CLOCK_NEVER && clock_now() >= deadline)
             return;
         rest(s, deadline);

@@ -115,15 +115,26 @@ static void an_iterator_driven_by_the_descriptor_goes_on_at_the_replacement(void
 
 static _Atomic size_t *done;        /* items that ran */
 
-static int make_two(void **state)
+static int make_some(unsigned workers)
 {
-    (void)state;
     done = mmap(NULL, sizeof *done, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    pool = pool_create(&(struct pool_options){.workers = 2});
+    pool = pool_create(&(struct pool_options){.workers = workers});
     return pool && done != MAP_FAILED ? 0 : -1;
 }
 
-static int end_two(void **state)
+static int make_one(void **state)
+{
+    (void)state;
+    return make_some(1);
+}
+
+static int make_two(void **state)
+{
+    (void)state;
+    return make_some(2);
+}
+
+static int end_some(void **state)
 {
     (void)state;
     pool_destroy(pool);
@@ -185,6 +196,43 @@ static void a_generator_may_wait_for_what_its_items_do(void **state)
     const size_t sizes[] = {0, 1, 8, 90};
     for (unsigned i = 0; i < 9 * 4 * 3; i++)
         bursts_are_run(lengths[i % 9], sizes[i / 9 % 4], (int)(i / 36));
+}
+
+/* More than a worker is given at first: the rest is pulled when those have ended, of which the host hears while it spins, most often. */
+enum { MAPS = 300, MAPPED = 3 };
+
+static int next_mapped(void *pulled, struct pool_bytes *item)
+{
+    *item = (struct pool_bytes){"", 0};
+    return ++*(int *)pulled <= MAPPED;
+}
+
+static void *map_many(void *over)
+{
+    int good = 0;
+    for (int i = 0, pulled = 0; i < MAPS; i++, pulled = 0)
+        good += pool_map(pool, count_one, pool_generator(next_mapped, &pulled), NULL, 0, NULL) == POOL_OK;
+    atomic_store((_Atomic int *)over, good);
+    return NULL;
+}
+
+static int is_set(void *over)
+{
+    return atomic_load((_Atomic int *)over) >= 0;
+}
+
+static void a_map_pulls_on_when_its_first_items_have_ended(void **state)
+{
+    static _Atomic int over = -1;
+    pthread_t thread;
+    (void)state;
+    atomic_store(done, 0);
+    assert_int_equal(pthread_create(&thread, NULL, map_many, &over), 0);
+    if (!check_until(is_set, &over, PATIENCE))
+        fail_msg("a map stands still after %zu items of %d", atomic_load(done), MAPS * MAPPED);
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&over), MAPS);
+    assert_int_equal(atomic_load(done), MAPS * MAPPED);
 }
 
 /* The first item waits for the second. */
@@ -323,7 +371,7 @@ static int make_two_after_many(void **state)
 static int end_two_after_many(void **state)
 {
     slow.before = 0;
-    return end_two(state);
+    return end_some(state);
 }
 
 static void it_does_after_many_others(void **state)
@@ -490,16 +538,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_map_that_sleeps_goes_on_at_the_replacement, make),
         cmocka_unit_test_setup(an_iterator_driven_by_the_descriptor_goes_on_at_the_replacement, make),
-        cmocka_unit_test_setup_teardown(a_generator_may_wait_for_what_its_items_do, make_two, end_two),
-        cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_though_another_would_take_it, make_two, end_two),
-        cmocka_unit_test_setup_teardown(items_are_aligned, make_two, end_two),
-        cmocka_unit_test_setup_teardown(an_item_goes_to_one_that_is_through_and_not_behind_a_slow_one, make_two, end_two),
+        cmocka_unit_test_setup_teardown(a_generator_may_wait_for_what_its_items_do, make_two, end_some),
+        cmocka_unit_test_setup_teardown(a_map_pulls_on_when_its_first_items_have_ended, make_one, end_some),
+        cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_though_another_would_take_it, make_two, end_some),
+        cmocka_unit_test_setup_teardown(items_are_aligned, make_two, end_some),
+        cmocka_unit_test_setup_teardown(an_item_goes_to_one_that_is_through_and_not_behind_a_slow_one, make_two, end_some),
         cmocka_unit_test_setup_teardown(it_does_after_many_others, make_two_after_many, end_two_after_many),
-        cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_beside_a_birth, make_three, end_two),
-        cmocka_unit_test_setup_teardown(with_fail_fast_its_failure_kills_what_runs_in_order, make_two, end_two),
-        cmocka_unit_test_setup_teardown(with_fail_fast_its_failure_kills_what_runs_out_of_order, make_two, end_two),
-        cmocka_unit_test_setup_teardown(with_fail_fast_its_failure_kills_what_runs_of_a_map, make_two, end_two),
-        cmocka_unit_test_setup_teardown(it_must_not_free_its_own_iterator, make_two, end_two),
+        cmocka_unit_test_setup_teardown(an_item_goes_to_an_idle_worker_beside_a_birth, make_three, end_some),
+        cmocka_unit_test_setup_teardown(with_fail_fast_its_failure_kills_what_runs_in_order, make_two, end_some),
+        cmocka_unit_test_setup_teardown(with_fail_fast_its_failure_kills_what_runs_out_of_order, make_two, end_some),
+        cmocka_unit_test_setup_teardown(with_fail_fast_its_failure_kills_what_runs_of_a_map, make_two, end_some),
+        cmocka_unit_test_setup_teardown(it_must_not_free_its_own_iterator, make_two, end_some),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
 }
