@@ -260,11 +260,13 @@ static void pull_some(struct sched *s, struct job *j, struct pulling *p)
 
 int sched_pull(struct sched *s, struct job *j)
 {
-    if (!j || !j->source.pull)
+    if (!j)
+        return 0;
+    j->pull_again = 0;
+    if (!j->source.pull)
         return 0;
     struct pulling p = {.since = clock_now()};
     int done = 0;
-    j->pull_again = 0;
     for (; may_pull(s, j, &p); done = 1)
         pull_some(s, j, &p);
     hurry(&p, NULL);
