@@ -279,7 +279,8 @@ static void tell(const struct caller *c, uint64_t seed)
 {
     const struct shape *s = &c->shape;
     print_error("seed %llu, thread %zu: %s of %s of %zu items of %zu bytes, results of %zu%s; window %zu, chunk %zu, "
-                "left at %zu%s%s%s%s%s%s\n", (unsigned long long)seed, c->number, call_names[s->call], source_names[s->source], s->count, s->size, s->out_size,
+                "left at %zu%s%s%s%s%s%s\n",
+                (unsigned long long)seed, c->number, call_names[s->call], source_names[s->source], s->count, s->size, s->out_size,
                 s->uneven ? ", uneven" : "", s->window, s->chunk, s->left_at, s->slow_items ? ", slow items" : "",
                 s->slow_source ? ", slow source" : "", s->slow_consumer ? ", slow consumer" : "", s->asks_pool ? ", asks the pool" : "",
                 s->timed ? ", timed" : "", s->retries ? ", retries" : "");
