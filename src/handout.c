@@ -226,8 +226,6 @@ static int deal_out(struct sched *s, struct job *j, size_t much, int *full)
         if (posts(w) < POSTS_ENOUGH)
             *full = 0;
     }
-    s->left_waiting |= few && s->crew.busy_hands < s->crew.hands_count && source_ready(&j->source, &size) &&
-                       job_may_send(j, 1, size, s->crew.size);
     return done;
 }
 
@@ -321,11 +319,6 @@ static int even_all(struct sched *s)
     }
     for (; idle && even_out(s, idle, patient); idle = idle_worker(s))
         done = 1;
-    if (s->left_waiting) {                      /* for one that is held up by then, perhaps */
-        int64_t at = clock_now() + SLOW_TIME;
-        s->even_at = at < s->even_at ? at : s->even_at;
-        s->left_waiting = 0;
-    }
     if (s->asleep && s->even_at < s->asleep_until)
         sched_poke(s);
     return done;

@@ -172,14 +172,17 @@ static int take_slot(struct books *b)
     return (int)slot;
 }
 
-static void put_payload(struct books *b, struct post *post, const struct piece *piece, unsigned char *body)
+/* The lane slot that it lies in, or -1. */
+static int put_payload(struct books *b, enum payload_place place, const struct piece *piece, unsigned char *body)
 {
-    if (post->place == PLACE_LANE) {
-        post->slot = take_slot(b);
-        copy_bytes(channel_item_slot(&b->channel, (size_t)post->slot, piece->size, PAGES_WRITE), piece->data, piece->size);
-    } else if (post->place == PLACE_INLINE && piece->size) {
-        memcpy(body, piece->data, piece->count * piece->size);
+    if (place == PLACE_LANE) {
+        int slot = take_slot(b);
+        copy_bytes(channel_item_slot(&b->channel, (size_t)slot, piece->size, PAGES_WRITE), piece->data, piece->size);
+        return slot;
     }
+    if (place == PLACE_INLINE && piece->size)
+        memcpy(body, piece->data, piece->count * piece->size);
+    return -1;
 }
 
 void books_wake(struct books *b)
@@ -221,36 +224,36 @@ static void end_open_span(struct books *b)
 
 int books_post(struct books *b, const struct call_definition *call, const struct piece *piece, int eager, size_t most)
 {
-    int number = b->number;
+    int number = b->number, taught = !knows(b, number, call);
     struct post *post = post_at(b, b->post_tail);
-    *post = (struct post){.piece = *piece, .first = claim_end(&b->claim), .call = (uint16_t)number, .slot = -1, .start = b->task_tail,
-                          .span_first = claim_end(&b->claim), .span_index = piece->index, .eager = eager,
-                          .place = (uint16_t)place_for(b, piece->size)};
-    int open = most > piece->count && post->place == PLACE_INLINE && !piece->tries && !b->claim.barred;
-    size_t count = open ? most : piece->count, body = body_size(call, post->place, piece->size, count);
+    enum payload_place place = place_for(b, piece->size);
+    uint32_t first = claim_end(&b->claim);
+    uint64_t start = b->task_tail;
+    int open = most > piece->count && place == PLACE_INLINE && !piece->tries && !b->claim.barred;
+    size_t count = open ? most : piece->count, body = body_size(call, place, piece->size, count);
     frame_turn_early(&b->channel.tasks, b->task_head, &b->task_tail, CHANNEL_HOT, 2 * (body + common_inline(call) + 512));
-    post->begin = b->task_tail;
-    if (!knows(b, number, call)) {
+    uint64_t begin = b->task_tail;
+    if (taught)
         teach(b, number, call);
-        post->taught = 1;
-    }
     size_t results = body - (packed_size(call) * count);
     struct task_span *span = frame_reserve(&b->channel.tasks, b->task_head, &b->task_tail, sizeof *span + body);
     unsigned char *at = (unsigned char *)(span + 1);
-    put_payload(b, post, piece, at);
+    int slot = put_payload(b, place, piece, at);
     end_open_span(b);
     atomic_store_explicit(&span->count, (uint32_t)count, memory_order_relaxed);
     atomic_store_explicit(&span->offered, open ? (uint32_t)piece->count : 0, memory_order_relaxed);
     atomic_store_explicit(&span->hasty, 0, memory_order_relaxed);
     span->call = (uint16_t)number;
-    span->place = post->place;
+    span->place = (uint16_t)place;
     span->index = piece->index;
     span->item_size = piece->size;
-    span->at = post->slot >= 0 ? (uint64_t)post->slot : 0;
+    span->at = slot >= 0 ? (uint64_t)slot : 0;
     span->results = results;
-    b->task_tail = frame_commit(&b->channel.tasks, b->task_tail, TASK_SPAN, post->first, sizeof *span + body);
-    post->span = span;
-    post->results = at + results;
+    b->task_tail = frame_commit(&b->channel.tasks, b->task_tail, TASK_SPAN, first, sizeof *span + body);
+    /* All of it, so that nothing has to be cleared first. */
+    *post = (struct post){.piece = *piece, .first = first, .call = (uint16_t)number, .place = (uint16_t)place, .slot = slot,
+                          .taught = taught, .eager = eager, .span_first = first, .span_index = piece->index, .start = start,
+                          .begin = begin, .span = span, .results = at + results};
     b->calls[number].posts++;
     b->post_tail++;
     if (claim_append(&b->channel.desk->claim, &b->claim, (uint32_t)piece->count)) {

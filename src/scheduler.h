@@ -37,7 +37,6 @@ struct sched {
     struct desk   **spun;               /* room for one of each worker: those whose words a spinning thread looks at */
     uint64_t        next_common_id;
     int64_t         woken_at;           /* when it last left its sleep in poll */
-    int             left_waiting;       /* there is light work that nobody was given though a worker is idle */
     int64_t         evened_at;          /* when we last saw whether what waits at a worker should move to an idle one, */
     int64_t         even_at;            /*   and when to see that again */
     int64_t         judge_at;           /* when to look at how long items run: not later than is needed */

@@ -295,17 +295,41 @@ static void of_two_jobs_none_is_light(void **state)
     link_remove(&other);
 }
 
+static void fill_up(struct bench *b, unsigned i, const void *item)
+{
+    while (books_room(&b->workers[i].books, &b->job.call, SLOT)) {
+        struct piece piece = {.owner = &b->job, .index = 1000, .count = 1, .data = item, .size = SLOT, .source_keeps = 1};
+        sched_post(&b->sched, &b->job, &b->workers[i], &piece, 0);
+    }
+}
+
 static void one_that_has_no_room_is_passed_over(void **state)
 {
     static const char items[8][SLOT];
     struct bench *b = *state;
     begin(b, pool_array(items, 8, SLOT), DEPTH);
-    while (books_room(&b->workers[0].books, &b->job.call, SLOT)) {
-        struct piece piece = {.owner = &b->job, .index = 1000, .count = 1, .data = items, .size = SLOT, .source_keeps = 1};
-        sched_post(&b->sched, &b->job, &b->workers[0], &piece, 0);
-    }
+    fill_up(b, 0, items);
     sched_hand_out(&b->sched);
     assert_true(at(b, 1) + at(b, 2) + at(b, 3));
+}
+
+/* The only other one is held up itself: that is no reason to give it nothing. */
+static void it_does_not_take_the_turn_of_one_that_is_held_up(void **state)
+{
+    static const char items[8][SLOT];
+    struct bench *b = *state;
+    begin(b, pool_array(items, 1, SLOT), DEPTH);
+    b->sched.crew.hands_count = 2;
+    b->sched.next_hand = 1;
+    sched_hand_out(&b->sched);
+    assert_int_equal(at(b, 1), 1);
+    claims(b, 1, 1);
+    fill_up(b, 0, items);
+    all_are_silent();
+    b->sched.next_hand = 0;
+    goes_on(b, 1);
+    b->sched.crew.hands_count = WORKERS;
+    assert_int_equal(at(b, 1), 2);
 }
 
 /* ---- Learning how much is light */
@@ -496,6 +520,7 @@ int main(void)
         ON_BENCH(what_is_left_waiting_is_looked_at_again),
         ON_BENCH(of_two_jobs_none_is_light),
         ON_BENCH(one_that_has_no_room_is_passed_over),
+        ON_BENCH(it_does_not_take_the_turn_of_one_that_is_held_up),
         ON_BENCH(a_slow_item_halves_what_is_light),
         ON_BENCH(of_more_workers_than_cpus_each_lowers_it_by_its_share),
         ON_BENCH(fast_items_raise_it_at_once),
