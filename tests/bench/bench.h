@@ -77,8 +77,8 @@ static inline double measured(double (*run)(void *), void *arg, int runs)
 
 struct turn { const char *figure; double (*run)(void *); void *arg; };
 
-/* What is compared with each other (at most 10), by turns (at most 100): where the virtual CPUs lie changes within a second, and that counts
- * for twice. */
+/* What is compared with each other (at most 10), by turns (at most 100): where the virtual CPUs lie changes within a second, and that
+ * counts for twice. */
 static inline void by_turns(const char *peer, const struct turn *turns, int count, int rounds, const char *unit)
 {
     static double values[10][100];
