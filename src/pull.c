@@ -226,8 +226,8 @@ static void find_place(struct sched *s, struct job *j, struct pulling *p, const 
  * more. */
 static inline int follows(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
-    if (item->size != j->source.size || !item->data || j->cut || source_has_returned(&j->source) ||
-        !books_are_awake(&p->worker->books) || !join(s, j, p->worker, item))
+    if (item->size != j->source.size || j->cut || source_has_returned(&j->source) || !books_are_awake(&p->worker->books) ||
+        !join(s, j, p->worker, item))
         return 0;
     j->pulls++;
     return 1;
@@ -239,18 +239,19 @@ static void pull_some(struct sched *s, struct job *j, struct pulling *p)
     struct pool_bytes item;
     source_next_fn *next = j->source.pull;
     int64_t begin = j->leisurely ? clock_now() : 0;
-    int r, placed;
+    int r, good, placed;
     do {
         item = (struct pool_bytes){0};
         pthread_mutex_unlock(&s->lock);
         r = next(j->source.cursor, &item);
         pthread_mutex_lock(&s->lock);
-        placed = r > 0 && p->light && follows(s, j, p, &item);
+        good = r > 0 && (item.data || !item.size);
+        placed = good && p->light && follows(s, j, p, &item);
     } while (placed && --p->may);
     j->pulls_time += time_since(begin);
     if (placed || j->cut)               /* that is not asked any more */
         return;
-    if (r > 0 && (item.data || !item.size))
+    if (good)
         find_place(s, j, p, &item);
     else if (r)
         job_source_failed(j, r > 0 ? EINVAL : r);

@@ -152,8 +152,7 @@ static void run(struct pool *pool, struct job *job, const struct pool_call *call
             show(pool, job, bar);
     } else {
         submit_start(pool, job);
-        if (!job->source.count)
-            sched_end(s, job);          /* nothing to wait for */
+        sched_end(s, job);
         while (!sched_wait(s, has_ended, job, &job->waiter, job, progress_due(bar)))
             show(pool, job, bar);
     }

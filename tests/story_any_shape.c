@@ -44,10 +44,9 @@ struct caller {
     size_t        number, made;         /* of this thread; items that its generator made */
     uint64_t      random;
     struct shape  shape;
-    unsigned char *bytes;               /* the items lie here, one starting at each index: see fill() */
+    unsigned char *bytes;               /* what items are made of */
     struct pool_bytes *buffers;
-    unsigned char *in, *out;            /* of an array and of a map: the same where their sizes are, */
-    unsigned char *memory[2];           /*   or each its own */
+    unsigned char *in, *out;            /* an array; what a map writes, over an array of the same size */
     char          wrong[200];           /* what was found, or "" */
     _Atomic int   over;
 };
@@ -118,7 +117,8 @@ static int make_one(void *caller, struct pool_bytes *item)
         snprintf(c->wrong, sizeof c->wrong, "pool_apply in the generator: %s", pool_error());
     if (c->made == c->shape.count)
         return 0;
-    *item = (struct pool_bytes){item_of(c, c->made), size_of(&c->shape, c->made)};
+    size_t size = size_of(&c->shape, c->made);
+    *item = (struct pool_bytes){size ? item_of(c, c->made) : NULL, size};
     c->made++;
     return 1;
 }
@@ -126,12 +126,13 @@ static int make_one(void *caller, struct pool_bytes *item)
 static struct pool_items items_of(struct caller *c)
 {
     const struct shape *s = &c->shape;
+    unsigned char *array;
     switch (s->source) {
     case ARRAY:
-        c->in = s->size == s->out_size ? c->out : c->memory[1];
+        array = s->size == s->out_size ? c->out : c->in;
         for (size_t i = 0; i < s->count; i++)
-            memcpy(c->in + i * s->size, item_of(c, i), s->size);
-        return pool_array(c->in, s->count, s->size);
+            memcpy(array + i * s->size, item_of(c, i), s->size);
+        return pool_array(array, s->count, s->size);
     case RANGE:
         return pool_range(s->count);
     case BUFFERS:
@@ -317,9 +318,8 @@ static void calls_of_any_shape_end(void **state)
     for (size_t t = 0; t < THREADS; t++) {
         struct caller *c = &callers[t];
         *c = (struct caller){.number = t, .random = (seed + t) * 0x9e3779b97f4a7c15u | 1, .bytes = malloc(ITEM_MOST + 300),
-                             .buffers = malloc(ITEMS_MOST * sizeof *c->buffers), .memory = {malloc(BYTES_MOST), malloc(BYTES_MOST)}};
-        assert_true(c->bytes && c->buffers && c->memory[0] && c->memory[1]);
-        c->out = c->memory[0];
+                             .buffers = malloc(ITEMS_MOST * sizeof *c->buffers), .in = malloc(BYTES_MOST), .out = malloc(BYTES_MOST)};
+        assert_true(c->bytes && c->buffers && c->in && c->out);
         for (size_t k = 0; k < ITEM_MOST + 300; k++)
             c->bytes[k] = (unsigned char)k;
     }
@@ -335,8 +335,8 @@ static void calls_of_any_shape_end(void **state)
     for (int t = 0; t < THREADS; t++) {
         free(callers[t].bytes);
         free(callers[t].buffers);
-        free(callers[t].memory[0]);
-        free(callers[t].memory[1]);
+        free(callers[t].in);
+        free(callers[t].out);
     }
     munmap(ran, THREADS * sizeof *ran);
 }

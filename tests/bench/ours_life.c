@@ -100,11 +100,6 @@ enum { MAPS = 15, SLICES = 100 };
 
 struct growth { struct pool *pool; size_t count; int iterated; struct pool_iter *iter; size_t walked; };
 
-static void map(const struct growth *g)
-{
-    need(pool_map(g->pool, nothing, pool_range(g->count), NULL, 0, NULL) == POOL_OK);
-}
-
 /* So many items of calls of that size, one after the other; the last may be left in the middle, to go on from there. */
 static void walk(struct growth *g, size_t items)
 {
@@ -121,6 +116,15 @@ static void walk(struct growth *g, size_t items)
     }
 }
 
+static void grow(struct growth *g, size_t items)
+{
+    if (g->iterated)
+        walk(g, items);
+    else
+        for (size_t done = 0; done < items; done += g->count)
+            need(pool_map(g->pool, nothing, pool_range(g->count), NULL, 0, NULL) == POOL_OK);
+}
+
 /* Nanoseconds per item. A machine's good and bad moments last for seconds, and 10^8 items of an iterator do, too: to have each size see
  * the same, they are measured by turns, and the longer calls of iterators in slices. Those without a bar get fewer items. */
 static double grown(void *arg)
@@ -130,10 +134,7 @@ static double grown(void *arg)
     items = is_quick() ? items / 10 : items;
     items = !g->iterated && items < g->count ? g->count : items;
     double begin = seconds();
-    if (g->iterated)
-        walk(g, items);
-    for (size_t done = 0; !g->iterated && done < items; done += g->count)
-        map(g);
+    grow(g, items);
     return (seconds() - begin) * 1e9 / (double)items;
 }
 
@@ -143,10 +144,7 @@ static void peak(const void *arg)
     char figure[48];
     struct rusage usage;
     g.pool = start(2, 0);
-    if (g.iterated)
-        walk(&g, g.count);
-    else
-        map(&g);
+    grow(&g, g.count);
     pool_destroy(g.pool);
     getrusage(RUSAGE_SELF, &usage);
     snprintf(figure, sizeof figure, "peak-%s-1e%d", g.iterated ? "imap" : "map", snprintf(NULL, 0, "%zu", g.count) - 1);
