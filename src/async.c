@@ -214,7 +214,7 @@ enum pool_status pool_job_wait(struct pool_job *j, double seconds)
     struct pool *p = j->pool;
     struct sched *s = &p->sched;
     enum pool_status status = POOL_PENDING;
-    pthread_mutex_lock(&s->lock);
+    sched_enter(s);
     p->callers++;
     if (!is_over(j) && seconds != 0 && pool_must_not_wait(p)) {
         status = POOL_INVALID;
@@ -239,14 +239,14 @@ enum pool_status pool_job_status(const struct pool_job *job)
     enum pool_status status = POOL_PENDING;
     if (refuse(j))
         return POOL_INVALID;
-    pthread_mutex_lock(&j->pool->sched.lock);
+    sched_enter(&j->pool->sched);
     if (j->job.ended) {
         status = job_status(&j->job);
         explain(j, status);
     }
     if (j->over)
         tell(j);
-    pthread_mutex_unlock(&j->pool->sched.lock);
+    sched_leave(&j->pool->sched);
     return status;
 }
 
@@ -254,9 +254,9 @@ const struct pool_results *pool_job_results(struct pool_job *j)
 {
     if (refuse(j))
         return NULL;
-    pthread_mutex_lock(&j->pool->sched.lock);
+    sched_enter(&j->pool->sched);
     const struct pool_results *results = j->job.ended ? j->job.list : NULL;
-    pthread_mutex_unlock(&j->pool->sched.lock);
+    sched_leave(&j->pool->sched);
     return results;
 }
 
@@ -264,10 +264,10 @@ void pool_job_cancel(struct pool_job *j)
 {
     if (refuse(j))
         return;
-    pthread_mutex_lock(&j->pool->sched.lock);
+    sched_enter(&j->pool->sched);
     if (!j->job.ended)
         sched_cut(&j->pool->sched, &j->job, POOL_CANCELLED, 1);
-    pthread_mutex_unlock(&j->pool->sched.lock);
+    sched_leave(&j->pool->sched);
 }
 
 void pool_job_free(struct pool_job *j)
@@ -276,7 +276,7 @@ void pool_job_free(struct pool_job *j)
     if (!j || j->forks != forks_count)
         return;
     struct pool *p = j->pool;
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
     if (j->waiting)
         status_say(POOL_INVALID, "another thread waits for this job: it was not freed");
     else if (j->over)

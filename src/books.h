@@ -58,7 +58,8 @@ struct books {
         const void    *owner;           /* by this one's items, from this index on, of this size; NULL: by none, */
         size_t         index, size;
         unsigned char *at;              /*   there, */
-        uint32_t       offered, most;   /*   from so many to so many */
+        uint32_t       offered, most;   /*   from so many to so many; */
+        uint32_t       told;            /*   of so many the rest of the books knows */
         uint32_t       hasty;           /* without a fence for each */
         struct post   *post;
     } grow;
@@ -102,31 +103,26 @@ size_t books_room(struct books *books, const struct call_definition *call, size_
  * untouched). */
 int books_post(struct books *books, const struct call_definition *call, const struct piece *piece, int eager, size_t most);
 
-/* Adds one item to the last post, where that is its owner's, has room, and the item is the next one and of its size. 0; -1: no. For each
- * item of a generator, hence inline. */
-static inline int books_grow(struct books *b, const void *owner, size_t index, const void *data, size_t size)
+/* Adds one item to the last post, where that is its owner's, has room, and the item is the next one and of its size. 0; -1: no. */
+int books_grow(struct books *books, const void *owner, size_t index, const void *data, size_t size);
+
+/* So many that come one after the other may be added in haste. */
+size_t books_may_run(const struct books *books, const void *owner, size_t index, size_t size);
+
+/* Adds one of those: the worker has it at once, but the rest of the books is told by books_end_run only, before anybody else looks. For
+ * each item of a fast generator, hence inline. */
+static inline void books_run(struct books *b, const void *data, size_t size)
 {
-    if (b->grow.owner != owner || b->grow.index != index || b->grow.size != size || b->grow.offered == b->grow.most)
-        return -1;
     if (size == 8)                      /* the call alone takes longer */
         memcpy(b->grow.at, data, 8);
     else if (size)
         memcpy(b->grow.at, data, size);
     b->grow.at += size;
-    b->grow.index++;
-    b->grow.post->piece.count++;
-    b->eager += b->grow.post->eager != 0;
-    b->claim.offered++;
-    b->claim.exposed = 1;
-    if (b->grow.hasty)
-        atomic_store_explicit(&b->open->offered, ++b->grow.offered, memory_order_release);
-    else
-        atomic_store(&b->open->offered, ++b->grow.offered);
-    if (channel_must_wake_worker(b->channel.desk))
-        books_wake(b);
-    return 0;
+    atomic_store_explicit(&b->open->offered, ++b->grow.offered, memory_order_release);
 }
 
+/* How many were added. */
+size_t books_end_run(struct books *books);
 /* From now on what is added to the last post is hasty, or not any more. */
 void books_hurry(struct books *books, int hasty);
 

@@ -110,7 +110,7 @@ static int wake(_Atomic uint32_t *state)
     return was != CHANNEL_AWAKE && was != CHANNEL_WATCHING;
 }
 
-int channel_must_wake_sleeping_worker(struct desk *desk)
+int channel_must_wake_worker(struct desk *desk)
 {
     return wake(&desk->worker_state);
 }

@@ -158,16 +158,10 @@ int  channel_caller_was_woken(struct desk *desk);
 void channel_caller_wakes(struct desk *desk);
 
 /* Nonzero: the other side slept; ring its pipe. At most one ring a sleep. */
-int channel_must_wake_sleeping_worker(struct desk *desk);
+int channel_must_wake_worker(struct desk *desk);
 int channel_must_wake_stuck_worker(struct desk *desk);      /* one that only waits for work sleeps on */
 int channel_must_wake_waiting_caller(struct desk *desk);
 int channel_must_wake_caller_now(struct desk *desk);
-
-/* After each item of a generator, hence inline. */
-static inline int channel_must_wake_worker(struct desk *desk)
-{
-    return atomic_load(&desk->worker_state) != CHANNEL_AWAKE && channel_must_wake_sleeping_worker(desk);
-}
 
 /* After each item, hence inline: the caller hardly ever waits, or for one of many. */
 static inline int channel_must_wake_caller(struct desk *desk, uint32_t finished)

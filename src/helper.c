@@ -36,20 +36,21 @@ static void take_name(const char *name)
 }
 
 /* A program with much thread-local memory may have no room for it in a small stack: then the usual one. */
-static int start(pthread_t *thread, void *(*main)(void *), void *arg)
+static int start(struct helper *h, pthread_t *thread, void *(*main)(void *))
 {
     pthread_attr_t attributes;
     sigset_t all, before;
     int r = pthread_attr_init(&attributes);
     if (r)
         return r;
+    lock_share(&h->sched->lock);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     r = pthread_attr_setstacksize(&attributes, STACK);
     if (!r)
-        r = pthread_create(thread, &attributes, main, arg);
+        r = pthread_create(thread, &attributes, main, h);
     if (r == EINVAL)
-        r = pthread_create(thread, NULL, main, arg);
+        r = pthread_create(thread, NULL, main, h);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return r;
@@ -66,15 +67,15 @@ static void *attend(void *helper)
 {
     struct helper *h = helper;
     take_name("pool-attendant");
-    pthread_mutex_lock(&h->sched->lock);
+    sched_enter(h->sched);
     sched_attend(h->sched, has_to_stop, h);
-    pthread_mutex_unlock(&h->sched->lock);
+    sched_leave(h->sched);
     return NULL;
 }
 
 int helper_attend(struct helper *h)
 {
-    int r = h->has_attendant ? 0 : start(&h->attendant, attend, h);
+    int r = h->has_attendant ? 0 : start(h, &h->attendant, attend);
     h->has_attendant |= !r;
     return r;
 }
@@ -86,9 +87,9 @@ static void run_first(struct helper *h)
     struct errand *errand = h->first;
     h->first = errand->next;
     h->running = 1;
-    pthread_mutex_unlock(&h->sched->lock);
+    sched_leave(h->sched);
     errand->run(errand);
-    pthread_mutex_lock(&h->sched->lock);
+    sched_enter(h->sched);
     h->running = 0;
     errand->after(errand);
     if (!helper_is_idle(h) || !(h->sched->finishing || h->sched->closed))
@@ -102,14 +103,14 @@ static void *run(void *helper)
     struct helper *h = helper;
     take_name("pool-callbacks");
     inside = h;
-    pthread_mutex_lock(&h->sched->lock);
+    sched_enter(h->sched);
     while (!h->stop || h->first) {
         if (h->first)
             run_first(h);
         else
-            waiter_sleep(&h->due, NULL, &h->sched->lock, CLOCK_NEVER);
+            sched_sleep(h->sched, &h->due, NULL, CLOCK_NEVER);
     }
-    pthread_mutex_unlock(&h->sched->lock);
+    sched_leave(h->sched);
     return NULL;
 }
 
@@ -118,7 +119,7 @@ int helper_run_errands(struct helper *h)
     if (h->has_runner)
         return 0;
     int r = waiter_init(&h->due);
-    if (!r && (r = start(&h->runner, run, h)))
+    if (!r && (r = start(h, &h->runner, run)))
         waiter_fini(&h->due);
     h->has_runner = !r;
     return r;
@@ -146,12 +147,12 @@ void helper_stop(struct helper *h)
     sched_poke(h->sched);
     if (h->has_runner)
         waiter_wake(&h->due);
-    pthread_mutex_unlock(&h->sched->lock);
+    sched_leave(h->sched);
     if (h->has_attendant)
         pthread_join(h->attendant, NULL);
     if (h->has_runner)
         pthread_join(h->runner, NULL);
-    pthread_mutex_lock(&h->sched->lock);
+    sched_enter(h->sched);
     if (h->has_runner)
         waiter_fini(&h->due);
     h->has_attendant = h->has_runner = 0;

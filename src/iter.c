@@ -180,9 +180,9 @@ static void let_go(struct pool_iter *it)
     if (!cell)
         return;
     if (cell->lender) {
-        pthread_mutex_lock(&it->pool->sched.lock);
+        sched_enter(&it->pool->sched);
         sched_give_up(cell->lender, cell->slot);
-        pthread_mutex_unlock(&it->pool->sched.lock);
+        sched_leave(&it->pool->sched);
     }
     cells_clear(&it->job.cells, cell);
 }
@@ -228,7 +228,7 @@ static struct cell *turn(struct pool_iter *it, double seconds)
 {
     struct sched *s = &it->pool->sched;
     int64_t begin = clock_now();
-    pthread_mutex_lock(&s->lock);
+    sched_enter(s);
     it->pool->callers++;
     if (!it->job.ended && (seconds == 0 || isnan(seconds) || cells_front(&it->job.cells)))
         sched_turn(s, &it->job);
@@ -244,7 +244,7 @@ static struct cell *run_serially(struct pool_iter *it)
 {
     struct pool *pool = it->pool;
     struct cell *cell;
-    pthread_mutex_lock(&pool->sched.lock);
+    sched_enter(&pool->sched);
     pool->callers++;
     while (!(cell = cells_front(&it->job.cells)) && !it->job.ended)
         submit_run_serially(pool, &it->job);
@@ -265,9 +265,9 @@ static void update_progress(struct pool_iter *it, const struct pool_result *resu
     show_progress(it);
     if (result)
         return;
-    pthread_mutex_lock(&it->pool->sched.lock);
+    sched_enter(&it->pool->sched);
     int ended = it->over || it->job.ended;
-    pthread_mutex_unlock(&it->pool->sched.lock);
+    sched_leave(&it->pool->sched);
     if (!ended)
         return;
     pool_progress_finish(it->bar);
@@ -278,11 +278,11 @@ static void update_progress(struct pool_iter *it, const struct pool_result *resu
 static void update_news(struct pool_iter *it, int got)
 {
     struct job *job = &it->job;
-    pthread_mutex_lock(&it->pool->sched.lock);
+    sched_enter(&it->pool->sched);
     int left = it->over || job->ended || cells_front(&job->cells) || job->pull_again;     /* since we have pulled */
     job->told = !got && (it->over || (job->ended && !front(it)));
     news_set(&it->pool->news, &job->has_news, left && !job->told);
-    pthread_mutex_unlock(&it->pool->sched.lock);
+    sched_leave(&it->pool->sched);
 }
 
 const struct pool_result *pool_next_timeout(struct pool_iter *it, double seconds)
@@ -330,12 +330,12 @@ enum pool_status pool_iter_status(const struct pool_iter *iter)
     if (pool_inherited(it->forks))
         return POOL_INVALID;
     struct job *job = &it->job;
-    pthread_mutex_lock(&it->pool->sched.lock);
+    sched_enter(&it->pool->sched);
     int over = it->over || (job->ended && !front(it));
     enum pool_status status = !over ? POOL_PENDING : job->cut ? job->cut : job->source_failed ? POOL_SOURCE_FAILED : POOL_OK;
     if (status == POOL_BROKEN)
         submit_explain(it->pool, status);
-    pthread_mutex_unlock(&it->pool->sched.lock);
+    sched_leave(&it->pool->sched);
     return status;
 }
 
@@ -344,12 +344,12 @@ void pool_iter_cancel(struct pool_iter *it)
     status_clear();
     if (!it || pool_inherited(it->forks))
         return;
-    pthread_mutex_lock(&it->pool->sched.lock);
+    sched_enter(&it->pool->sched);
     if (it->pool->serial)
         job_cut(&it->job, POOL_CANCELLED, 1);
     else if (!it->job.ended)
         sched_cut(&it->pool->sched, &it->job, POOL_CANCELLED, 1);
-    pthread_mutex_unlock(&it->pool->sched.lock);
+    sched_leave(&it->pool->sched);
 }
 
 /* Gives up what lies at workers. */
@@ -374,7 +374,7 @@ void pool_iter_free(struct pool_iter *it)
     let_go(it);
     show_progress(it);
     pool_progress_finish(it->bar);
-    pthread_mutex_lock(&pool->sched.lock);
+    sched_enter(&pool->sched);
     empty(it);
     pool_handle_leave(pool, &it->job);
     int running = !pool->serial && !it->job.ended;

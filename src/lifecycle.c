@@ -76,10 +76,10 @@ static int start_crew(struct pool *p, const struct pool_options *o, unsigned wor
         status_say(POOL_FAILED, "the pool's processes could not be started: %s", status_errno(r, text, sizeof text));
         return r;
     }
-    pthread_mutex_lock(&s->lock);
+    sched_enter(s);
     sched_wait(s, crew_is_there, p, &s->waiter, NULL, CLOCK_NEVER);
     r = s->crew.broken;
-    pthread_mutex_unlock(&s->lock);
+    sched_leave(s);
     if (!r)
         return 0;
     status_say(POOL_FAILED, "%s", s->crew.why);
@@ -147,11 +147,11 @@ void pool_close(struct pool *p)
 {
     if (refuse(p))
         return;
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
     p->closing = 1;
     if (!p->serial)
         sched_finish(&p->sched);
-    pthread_mutex_unlock(&p->sched.lock);
+    sched_leave(&p->sched);
 }
 
 void pool_terminate(struct pool *p)
@@ -159,7 +159,7 @@ void pool_terminate(struct pool *p)
     if (refuse(p))
         return;
     struct sched *s = &p->sched;
-    pthread_mutex_lock(&s->lock);
+    sched_enter(s);
     p->closing = 1;
     sched_close(s, POOL_CANCELLED, 1);
     s->crew.leaving = 1;
@@ -169,7 +169,7 @@ void pool_terminate(struct pool *p)
         crew_condemn_all(&s->crew, POOL_CANCELLED, "the pool was terminated");
     sched_poke(s);
     waiter_wake(&s->waiter);
-    pthread_mutex_unlock(&s->lock);
+    sched_leave(s);
 }
 
 /* ---- Joining */
@@ -194,9 +194,9 @@ static int is_over_serially(const struct pool *p)
 /* The user's function may ask the pool things. */
 static void finish_serially(struct pool *p)
 {
-    pthread_mutex_unlock(&p->sched.lock);
+    sched_leave(&p->sched);
     serial_finish(p->serial);
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
 }
 
 static int join_serially(struct pool *p, int64_t deadline)
@@ -204,7 +204,7 @@ static int join_serially(struct pool *p, int64_t deadline)
     int over;
     p->joining++;
     while (!(over = is_over_serially(p)) && clock_now() < deadline)
-        waiter_sleep(&p->sched.waiter, NULL, &p->sched.lock, deadline);
+        sched_sleep(&p->sched, &p->sched.waiter, NULL, deadline);
     p->joining--;
     if (over && !p->destroying)
         finish_serially(p);
@@ -217,7 +217,7 @@ enum pool_status pool_join(struct pool *p, double seconds)
         return POOL_INVALID;
     if (isnan(seconds))
         return status_say(POOL_INVALID, "the time to wait is not a number");
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
     int may = p->closing && !p->destroying;
     p->callers++;
     int over = may && (p->serial ? join_serially(p, clock_deadline(seconds))
@@ -266,7 +266,7 @@ static void end_serially(struct pool *p)
     sched_close(&p->sched, POOL_CANCELLED, 0);
     waiter_wake(&p->sched.waiter);
     while (!is_alone(p))
-        waiter_sleep(&p->sched.waiter, NULL, &p->sched.lock, CLOCK_NEVER);
+        sched_sleep(&p->sched, &p->sched.waiter, NULL, CLOCK_NEVER);
     finish_serially(p);
     serial_close(p->serial);
 }
@@ -291,7 +291,7 @@ void pool_destroy(struct pool *p)
     }
     if (refuse(p) || pool_must_not_wait(p))
         return;
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
     p->callers++;
     p->destroying = 1;
     if (p->serial)

@@ -101,10 +101,10 @@ enum pool_status pool_enter(struct pool *p)
         return POOL_INVALID;
     if (p->serial && serial_inside(p->serial))
         return status_say(POOL_INVALID, "a task cannot use the pool that runs it");
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
     if (p->sched.closed || p->closing || p->destroying) {
         enum pool_status status = say_closed(p);
-        pthread_mutex_unlock(&p->sched.lock);
+        sched_leave(&p->sched);
         return status;
     }
     p->callers++;
@@ -130,7 +130,7 @@ void pool_leave(struct pool *p)
     waiter_wake(&p->sched.waiter);
     if (p->closing || p->destroying)
         sched_poke(&p->sched);          /* who waits for this may be the one that turns the loop */
-    pthread_mutex_unlock(&p->sched.lock);
+    sched_leave(&p->sched);
 }
 
 static void free_pool(struct pool *p)
@@ -154,7 +154,7 @@ void pool_handle_leave(struct pool *p, struct job *j)
 void pool_unlock(struct pool *p)
 {
     int last = p->destroyed && link_is_empty(&p->handles);
-    pthread_mutex_unlock(&p->sched.lock);
+    sched_leave(&p->sched);
     if (last)
         free_pool(p);
 }
@@ -170,13 +170,13 @@ static int ask(const struct pool *pool)
         status_say(POOL_INVALID, "the pool is NULL");
     if (!p || pool_inherited(p->forks))
         return 1;
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
     return 0;
 }
 
 static void answer(const struct pool *pool)
 {
-    pthread_mutex_unlock(&((struct pool *)(uintptr_t)pool)->sched.lock);
+    sched_leave(&((struct pool *)(uintptr_t)pool)->sched);
 }
 
 unsigned pool_size(const struct pool *p)

@@ -266,10 +266,44 @@ int books_post(struct books *b, const struct call_definition *call, const struct
     b->grow.index = piece->index + piece->count;
     b->grow.size = piece->size;
     b->grow.at = at + piece->count * piece->size;
-    b->grow.offered = (uint32_t)piece->count;
+    b->grow.offered = b->grow.told = (uint32_t)piece->count;
     b->grow.most = (uint32_t)count;
     b->grow.post = post;
     b->eager += eager ? (uint32_t)piece->count : 0;
+    wake_worker(b);
+    return 0;
+}
+
+size_t books_end_run(struct books *b)
+{
+    uint32_t added = b->grow.offered - b->grow.told;
+    b->grow.told = b->grow.offered;
+    b->grow.index += added;
+    b->grow.post->piece.count += added;
+    b->eager += b->grow.post->eager ? added : 0;
+    b->claim.offered += added;
+    b->claim.exposed = 1;
+    return added;
+}
+
+static size_t may_grow(const struct books *b, const void *owner, size_t index, size_t size)
+{
+    return b->grow.owner == owner && b->grow.index == index && b->grow.size == size ? b->grow.most - b->grow.offered : 0;
+}
+
+size_t books_may_run(const struct books *b, const void *owner, size_t index, size_t size)
+{
+    return b->grow.hasty ? may_grow(b, owner, index, size) : 0;
+}
+
+int books_grow(struct books *b, const void *owner, size_t index, const void *data, size_t size)
+{
+    if (!may_grow(b, owner, index, size))
+        return -1;
+    books_run(b, data, size);
+    books_end_run(b);
+    if (!b->grow.hasty)
+        atomic_store(&b->open->offered, b->grow.offered);       /* with a fence */
     wake_worker(b);
     return 0;
 }

@@ -30,12 +30,12 @@ int sched_init(struct sched *s, unsigned workers, int no_spin)
     s->spun = calloc(workers ? workers : 1, sizeof *s->spun);
     if (!s->spun)
         return ENOMEM;
-    int r = pthread_mutex_init(&s->lock, NULL);
+    int r = lock_init(&s->lock);
     if (!r && (r = waiter_init(&s->waiter)))
-        pthread_mutex_destroy(&s->lock);
+        lock_fini(&s->lock);
     if (!r && (r = waiter_init(&s->attendant))) {
         waiter_fini(&s->waiter);
-        pthread_mutex_destroy(&s->lock);
+        lock_fini(&s->lock);
     }
     link_init(&s->jobs);
     link_init(&s->ready);
@@ -56,7 +56,7 @@ void sched_fini(struct sched *s)
     fd_close(&s->wake[1]);
     waiter_fini(&s->attendant);
     waiter_fini(&s->waiter);
-    pthread_mutex_destroy(&s->lock);
+    lock_fini(&s->lock);
     free(s->spun);
 }
 
@@ -135,9 +135,9 @@ static void listen(struct sched *s, int64_t deadline)
     due = due < s->judge_at ? due : s->judge_at;
     due = due < s->even_at ? due : s->even_at;
     s->asleep_until = due < deadline ? due : deadline;
-    pthread_mutex_unlock(&s->lock);
+    sched_leave(s);
     int n = ppoll(s->crew.polls, count, clock_left(s->asleep_until, &left), NULL);
-    pthread_mutex_lock(&s->lock);
+    sched_enter(s);
     if (n > 0)
         hear(s);
 }
@@ -183,13 +183,13 @@ static int spin(struct sched *s)
     }
     if (sched_is_crowded(s, count) && (!eager || keeps_all_busy(s)))
         return 0;               /* it would only take a CPU from a worker */
-    pthread_mutex_unlock(&s->lock);
+    sched_leave(s);
     while (!news && spin_on(&s->spin, &round)) {
         news = atomic_load_explicit(&s->poked, memory_order_relaxed);
         for (size_t i = 0; i < count && !news; i++)
             news = channel_caller_was_woken(s->spun[i]);
     }
-    pthread_mutex_lock(&s->lock);
+    sched_enter(s);
     if (news)
         spin_paid(&s->spin);
     return news;
@@ -257,6 +257,14 @@ static void turn(struct sched *s, sched_is_ready *ready, void *arg, struct job *
     }
 }
 
+void sched_sleep(struct sched *s, struct waiter *waiter, struct link *sleepers, int64_t deadline)
+{
+    lock_share(&s->lock);
+    waiter_sleep(waiter, sleepers, &s->lock.mutex, deadline);
+    if (s->run.job)
+        sched_end_run(s);
+}
+
 /* Somebody else has to go on: a caller, or else the helper. */
 static void pass_on(struct sched *s)
 {
@@ -272,7 +280,7 @@ static void sleep_beside(struct sched *s, struct waiter *waiter, int64_t deadlin
     s->relieved++;
     if (s->attended)
         sched_poke(s);
-    waiter_sleep(waiter, &s->sleepers, &s->lock, deadline);
+    sched_sleep(s, waiter, &s->sleepers, deadline);
     s->relieved--;
 }
 
@@ -314,7 +322,7 @@ void sched_attend(struct sched *s, sched_is_ready *stop, void *arg)
         int late = s->judge_at <= clock_now();
         if (s->turning || (is_relieved(&a) && !late)) {
             s->attendant_until = s->turning ? CLOCK_NEVER : s->judge_at;        /* whoever turns judges, too */
-            waiter_sleep(&s->attendant, NULL, &s->lock, s->attendant_until);
+            sched_sleep(s, &s->attendant, NULL, s->attendant_until);
             s->attendant_until = CLOCK_NEVER;
             continue;
         }

@@ -4,15 +4,22 @@
 
 #include "crew.h"
 #include "job.h"
+#include "lock.h"
 #include "spin.h"
-
-#include <pthread.h>
 
 #define DEPTH_MOST  262144              /* items waiting at a worker, */
 #define DEPTH_LEAST 2                   /*   and one runs, one waits, so that a worker need not wait for the caller */
 
+/* Items of one generator that follow one another at one worker: pull.c. */
+struct run {
+    struct job         *job;            /* NULL: none */
+    struct crew_worker *worker;
+    size_t              left;           /* so many more */
+};
+
 struct sched {
-    pthread_mutex_t lock;
+    struct lock     lock;
+    struct run      run;                /* of which the books do not know yet */
     struct crew     crew;
     struct link     jobs;               /* not ended */
     struct link     ready;              /* those that may have something to be handed out, in the order in which they are served */
@@ -59,7 +66,20 @@ static inline int sched_is_alone(const struct sched *sched, const struct job *jo
     return sched->jobs.next == &job->open && sched->jobs.before == &job->open;
 }
 
+/* Take and give back the lock. Whoever takes it finds the books told of all. */
+void sched_end_run(struct sched *sched);
+static inline void sched_enter(struct sched *sched)
+{
+    lock_enter(&sched->lock);
+    if (sched->run.job)
+        sched_end_run(sched);
+}
+static inline void sched_leave(struct sched *sched) { lock_leave(&sched->lock); }
+
 /* All below with the lock held. */
+
+/* Sleeps without it: waiters.h. */
+void sched_sleep(struct sched *sched, struct waiter *waiter, struct link *sleepers, int64_t deadline);
 
 void sched_add(struct sched *sched, struct job *job);
 void sched_ready(struct sched *sched, struct job *job);     /* it may have something to be handed out */

@@ -76,11 +76,11 @@ void serial_close(struct serial *s)
     free(s);
 }
 
-static void run_item(struct serial *s, struct job *j, const struct piece *piece, pthread_mutex_t *lock)
+static void run_item(struct serial *s, struct job *j, const struct piece *piece, struct lock *lock)
 {
     struct task_run *run = &s->run;
     struct ending e = {.index = piece->index, .tries = 1, .pid = getpid(), .slot = -1, .text = ""};
-    pthread_mutex_unlock(lock);
+    lock_leave(lock);
     pthread_mutex_lock(&s->lock);
     const struct serial *outside = inside;
     inside = s;
@@ -102,7 +102,7 @@ static void run_item(struct serial *s, struct job *j, const struct piece *piece,
         e.size = run->room.size;
         e.owned = run->room.at;
     }
-    pthread_mutex_lock(lock);
+    lock_enter(lock);
     job_sent(j, 1, piece->size);
     job_settle(j, &e, piece->size);
     run->room = (struct task_room){0};
@@ -110,18 +110,18 @@ static void run_item(struct serial *s, struct job *j, const struct piece *piece,
 }
 
 /* The generator's next item. 0: there is none. */
-static int pull(struct job *j, struct piece *piece, pthread_mutex_t *lock)
+static int pull(struct job *j, struct piece *piece, struct lock *lock)
 {
     struct pool_bytes item = {0};
     if (!j->source.pull)
         return 0;
-    pthread_mutex_unlock(lock);
+    lock_leave(lock);
     int r = j->source.pull(j->source.cursor, &item);
-    pthread_mutex_lock(lock);
+    lock_enter(lock);
     status_clear();                     /* it may have used the library: what it was told is not this call's */
     if (r > 0 && (item.data || !item.size)) {
         *piece = (struct piece){.index = j->source.next, .count = 1, .data = item.data, .size = item.size};
-        source_pulled(&j->source);
+        source_pulled(&j->source, 1);
         return 1;
     }
     if (r)
@@ -130,7 +130,7 @@ static int pull(struct job *j, struct piece *piece, pthread_mutex_t *lock)
     return 0;
 }
 
-int serial_run_next(struct serial *s, struct job *j, pthread_mutex_t *lock)
+int serial_run_next(struct serial *s, struct job *j, struct lock *lock)
 {
     struct piece piece;
     size_t size;

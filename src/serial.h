@@ -3,8 +3,7 @@
 #define POOL_SERIAL_H
 
 #include "job.h"
-
-#include <pthread.h>
+#include "lock.h"
 
 struct serial;
 
@@ -16,7 +15,7 @@ void serial_close(struct serial *serial);
 
 /* Runs the next item of the job and settles it. Nonzero: there was one. Called with the pool's lock, which is given
  * up while functions of the user's run; items of one pool exclude each other. */
-int  serial_run_next(struct serial *serial, struct job *job, pthread_mutex_t *lock);
+int  serial_run_next(struct serial *serial, struct job *job, struct lock *lock);
 
 /* Is this thread inside a task of that pool? */
 int  serial_inside(const struct serial *serial);

@@ -36,8 +36,8 @@ static inline int source_has_returned(const struct source *s) { return s->return
 /* Takes up to `most` of them; *piece is without owner. */
 void source_take(struct source *source, size_t most, struct piece *piece);
 
-/* The generator gave one more item, of index next-1 from now on; where it goes is the puller's business. */
-static inline void source_pulled(struct source *s) { s->total = s->count = ++s->next; }
+/* The generator gave so many more items, up to index next-1 from now on; where they go is the puller's business. */
+static inline void source_pulled(struct source *s, size_t count) { s->total = s->count = s->next += count; }
 
 /* Takes items back, copying data that lies elsewhere for a while only. 0, or ENOMEM: nothing was taken. */
 int source_return(struct source *source, const struct piece *piece);

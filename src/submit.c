@@ -137,9 +137,9 @@ static void show(struct pool *pool, const struct job *job, struct pool_progress 
     size_t ended = job->ended_items, failed = job->failed_items;
     if (!bar)
         return;
-    pthread_mutex_unlock(&pool->sched.lock);
+    sched_leave(&pool->sched);
     progress_show(bar, ended, failed);
-    pthread_mutex_lock(&pool->sched.lock);
+    sched_enter(&pool->sched);
 }
 
 /* Called inside pool_enter ... pool_leave. */
@@ -159,9 +159,9 @@ static void run(struct pool *pool, struct job *job, const struct pool_call *call
     show(pool, job, bar);
     if (!bar)
         return;
-    pthread_mutex_unlock(&s->lock);
+    sched_leave(s);
     pool_progress_finish(bar);
-    pthread_mutex_lock(&s->lock);
+    sched_enter(s);
 }
 
 struct pool_progress *submit_bar(const struct job *job, const struct pool_call *call)

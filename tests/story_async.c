@@ -180,9 +180,9 @@ static int are_inside(void *callers)
     struct callers *c = callers;
     unsigned count;
 
-    pthread_mutex_lock(&c->pool->sched.lock);
+    sched_enter(&c->pool->sched);
     count = c->pool->callers;
-    pthread_mutex_unlock(&c->pool->sched.lock);
+    sched_leave(&c->pool->sched);
     return count == c->count;
 }
 

@@ -459,9 +459,9 @@ static int is_being_destroyed(void *pool)
     struct pool *p = pool;
     int is;
 
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
     is = p->destroying;
-    pthread_mutex_unlock(&p->sched.lock);
+    sched_leave(&p->sched);
     return is;
 }
 
@@ -905,9 +905,9 @@ static int is_closed(void *pool)
     struct pool *p = pool;
     int is;
 
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
     is = p->closing;
-    pthread_mutex_unlock(&p->sched.lock);
+    sched_leave(&p->sched);
     return is;
 }
 
@@ -1072,9 +1072,9 @@ static int is_one_inside(void *pool)
     struct pool *p = pool;
     int is;
 
-    pthread_mutex_lock(&p->sched.lock);
+    sched_enter(&p->sched);
     is = p->callers == 1;
-    pthread_mutex_unlock(&p->sched.lock);
+    sched_leave(&p->sched);
     return is;
 }
 

@@ -731,10 +731,10 @@ static int all_have_entered(void *arg)
     struct pool *pool = arg;
     int count = 0;
 
-    pthread_mutex_lock(&pool->sched.lock);
+    sched_enter(&pool->sched);
     for (const struct link *l = pool->sched.jobs.next; l != &pool->sched.jobs; l = l->next)
         count++;
-    pthread_mutex_unlock(&pool->sched.lock);
+    sched_leave(&pool->sched);
     return count == KINDS;
 }
 
@@ -1100,9 +1100,9 @@ static int so_many_are_inside(void *arg)
     struct joiner *j = arg;
     unsigned callers;
 
-    pthread_mutex_lock(&j->pool->sched.lock);
+    sched_enter(&j->pool->sched);
     callers = j->pool->callers;
-    pthread_mutex_unlock(&j->pool->sched.lock);
+    sched_leave(&j->pool->sched);
     return callers == j->beside;
 }
 

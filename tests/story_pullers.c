@@ -41,9 +41,9 @@ static int two_die(struct pool_task *task)
 static int somebody_turns(void *unused)
 {
     (void)unused;
-    pthread_mutex_lock(&pool->sched.lock);
+    sched_enter(&pool->sched);
     int turns = pool->sched.turning;
-    pthread_mutex_unlock(&pool->sched.lock);
+    sched_leave(&pool->sched);
     return turns;
 }
 
@@ -71,9 +71,9 @@ static void *map(void *status)
 static int has_begun(void *unused)
 {
     (void)unused;
-    pthread_mutex_lock(&pool->sched.lock);
+    sched_enter(&pool->sched);
     int begun = !link_is_empty(&pool->sched.jobs);
-    pthread_mutex_unlock(&pool->sched.lock);
+    sched_leave(&pool->sched);
     return begun;
 }
 

@@ -96,9 +96,9 @@ static int so_many_are_there(void *arg)
     size_t count;
 
     pool_worker_pid(w->pool, 0);        /* has the loop turned */
-    pthread_mutex_lock(&w->pool->sched.lock);
+    sched_enter(&w->pool->sched);
     count = w->pool->sched.crew.hands_count;
-    pthread_mutex_unlock(&w->pool->sched.lock);
+    sched_leave(&w->pool->sched);
     return count == w->count;           /* those that leave, and may still have a pid, are not among them */
 }
 

@@ -952,6 +952,33 @@ static void haste_ends_with_a_look_for_a_sleeper(void **state)
     assert_int_equal(read(b->pipe[0], &byte, 1), 1);            /* and one that sleeps in haste is woken as ever */
 }
 
+/* The worker has each at once; the rest of the books is told later, once for all. */
+static void a_run_is_told_at_its_end(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_FRAMED, 0);
+    open_span(b, &call, "a", 7, 4);
+    assert_int_equal(books_may_run(&b->books, &owner_a, 8, 1), 0);      /* without haste it would take a fence for each */
+    books_hurry(&b->books, 1);
+    assert_int_equal(books_may_run(&b->books, &owner_a, 8, 1), 3);
+    assert_int_equal(books_may_run(&b->books, &owner_b, 8, 1), 0);
+    assert_int_equal(books_may_run(&b->books, &owner_a, 9, 1), 0);
+    assert_int_equal(books_may_run(&b->books, &owner_a, 8, 2), 0);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(claim(b), CLAIM_GOT);
+        assert_int_equal(*b->player.item, 'a' + (int)i);
+        give(b, "", 0);
+        assert_int_equal(claim(b), CLAIM_EMPTY);
+        books_run(&b->books, &"bcd"[i], 1);
+    }
+    assert_int_equal(books_outstanding(&b->books), 1);
+    assert_int_equal(books_end_run(&b->books), 3);
+    assert_int_equal(books_end_run(&b->books), 0);
+    assert_int_equal(books_outstanding(&b->books), 4);
+    assert_int_equal(books_last(&b->books)->count, 4);
+    assert_int_equal(books_may_run(&b->books, &owner_a, 11, 1), 0);     /* it is full */
+}
+
 static void haste_ends_with_its_span(void **state)
 {
     struct bench *b = *state;
@@ -2097,6 +2124,7 @@ int main(void)
         on_bench(what_joins_a_span_is_claimed_by_its_worker),
         on_bench(a_worker_that_ran_dry_is_woken_for_what_joins),
         on_bench(haste_ends_with_a_look_for_a_sleeper),
+        on_bench(a_run_is_told_at_its_end),
         on_bench(haste_ends_with_its_span),
         on_bench(only_the_next_item_of_the_same_kind_joins),
         on_bench(what_joined_is_taken_back),

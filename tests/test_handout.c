@@ -385,9 +385,9 @@ static int next_thing(void *limit, struct pool_bytes *item)
 
 static void pull(struct bench *b)
 {
-    pthread_mutex_lock(&b->sched.lock);
+    sched_enter(&b->sched);
     sched_pull(&b->sched, &b->job);
-    pthread_mutex_unlock(&b->sched.lock);
+    sched_leave(&b->sched);
 }
 
 static void begin_fast(struct bench *b, size_t *limit)
@@ -493,6 +493,112 @@ static void a_generators_item_goes_to_one_that_is_awake(void **state)
     assert_int_equal(at(b, 2), 1);
 }
 
+/* ---- Runs: what a fast generator gave is told to the books before anybody looks at them */
+
+static struct bench *bench;
+static void (*looks)(struct bench *b);
+enum { LOOK_AT = 20 };                  /* in the middle of a run */
+
+static int next_thing_after_a_look(void *limit, struct pool_bytes *item)
+{
+    if (made == LOOK_AT)
+        looks(bench);
+    return next_thing(limit, item);
+}
+
+static void run_and_look(struct bench *b, source_next_fn *next, void (*function)(struct bench *))
+{
+    size_t limit = 30;
+    bench = b;
+    looks = function;
+    begin_fast(b, &limit);
+    b->job.source.pull = next;
+    pull(b);
+    assert_int_equal(at(b, 0), 30);
+    assert_int_equal(b->job.outstanding, 30);
+    assert_int_equal(b->job.source.total, 30);
+}
+
+static void a_visitor_comes(struct bench *b)
+{
+    assert_true(at(b, 0) < LOOK_AT);    /* or it is no run */
+    sched_enter(&b->sched);
+    assert_int_equal(at(b, 0), LOOK_AT);
+    assert_int_equal(b->job.outstanding, LOOK_AT);
+    assert_int_equal(b->job.source.next, LOOK_AT);
+    sched_leave(&b->sched);
+}
+
+static void whoever_comes_in_ends_the_run(void **state)
+{
+    run_and_look(*state, next_thing_after_a_look, a_visitor_comes);
+}
+
+static void a_sleeper_wakes_up(struct bench *b)
+{
+    lock_enter(&b->sched.lock);         /* long ago */
+    sched_sleep(&b->sched, &b->sched.waiter, NULL, 1);
+    assert_int_equal(at(b, 0), LOOK_AT);
+    assert_int_equal(b->job.outstanding, LOOK_AT);
+    sched_leave(&b->sched);
+}
+
+static void whoever_wakes_up_ends_the_run(void **state)
+{
+    run_and_look(*state, next_thing_after_a_look, a_sleeper_wakes_up);
+}
+
+static struct job other_job;
+
+/* As another thread that asks its generator now leaves it. */
+static void another_runs(struct bench *b)
+{
+    struct crew_worker *w = &b->workers[1];
+    struct piece piece = {.count = 1, .data = thing, .size = sizeof thing};
+    struct pool_call call = {0};
+    sched_enter(&b->sched);
+    job_blank(&other_job);
+    assert_int_equal(job_init(&other_job, JOB_ITER, &call), 0);
+    assert_int_equal(source_init(&other_job.source, pool_generator(next_thing, &other_job)), 0);
+    other_job.call.mode = RESULT_DROPPED;
+    other_job.source.size = sizeof thing;
+    assert_true(sched_room_for(&b->sched, &other_job, w, sizeof thing) >= 8);
+    sched_post(&b->sched, &other_job, w, &piece, 8);
+    source_pulled(&other_job.source, 1);
+    books_hurry(&w->books, 1);
+    assert_int_equal(books_may_run(&w->books, &other_job, 1, sizeof thing), 7);
+    b->sched.run = (struct run){&other_job, w, 7};
+    books_run(&w->books, thing, sizeof thing);
+    books_run(&w->books, thing, sizeof thing);
+    sched_leave(&b->sched);
+}
+
+static void another_pullers_run_is_ended(void **state)
+{
+    struct bench *b = *state;
+    run_and_look(b, next_thing_after_a_look, another_runs);
+    assert_int_equal(at(b, 1), 3);
+    assert_int_equal(other_job.outstanding, 3);
+    assert_int_equal(other_job.source.next, 3);
+    job_fini(&other_job);
+}
+
+/* The worker has fallen asleep; before it is asked for more, the generator sees it awake again. */
+static int next_thing_beside_a_sleeper(void *limit, struct pool_bytes *item)
+{
+    _Atomic uint32_t *state = &bench->workers[0].books.channel.desk->worker_state;
+    if (made == LOOK_AT)
+        atomic_store(state, CHANNEL_ASLEEP);
+    if (made == LOOK_AT + 1)
+        assert_int_equal(atomic_load(state), CHANNEL_AWAKE);
+    return next_thing(limit, item);
+}
+
+static void a_run_ends_where_its_worker_sleeps(void **state)
+{
+    run_and_look(*state, next_thing_beside_a_sleeper, NULL);
+}
+
 static void no_span_is_hasty_when_nobody_pulls(void **state)
 {
     struct bench *b = *state;
@@ -531,6 +637,10 @@ int main(void)
         ON_BENCH(a_generator_that_takes_its_time_wakes_the_idle),
         ON_BENCH(a_generators_item_goes_to_one_that_is_awake),
         ON_BENCH(it_does_not_put_an_item_behind_one_that_runs),
+        ON_BENCH(whoever_comes_in_ends_the_run),
+        ON_BENCH(whoever_wakes_up_ends_the_run),
+        ON_BENCH(another_pullers_run_is_ended),
+        ON_BENCH(a_run_ends_where_its_worker_sleeps),
         ON_BENCH(no_span_is_hasty_when_nobody_pulls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,9 +77,9 @@ static void what_can_be_pulled_again_is_news(void **state)
     (void)state;
     assert_null(pool_next_timeout(it, 0));
     assert_int_equal(poll(&news, 1, 0), 0);
-    pthread_mutex_lock(&pool->sched.lock);
+    sched_enter(&pool->sched);
     it->job.pull_again = 1;
-    pthread_mutex_unlock(&pool->sched.lock);
+    sched_leave(&pool->sched);
     update_news(it, 0);
     assert_int_equal(poll(&news, 1, 0), 1);
     assert_null(pool_next_timeout(it, 0));

@@ -130,7 +130,7 @@ static void the_generators_failure_comes_after_all_items(void **state)
     (void)state;
     struct job j;
     open_job(&j, JOB_MAP, pool_generator(never, NULL), NULL);
-    source_pulled(&j.source);
+    source_pulled(&j.source, 1);
     job_sent(&j, 1, 0);
     job_source_failed(&j, -7);
     assert_int_equal(job_status(&j), POOL_SOURCE_FAILED);
@@ -241,7 +241,7 @@ static void a_failed_generator_adds_an_entry(void **state)
     (void)state;
     struct job j;
     open_job(&j, JOB_LIST, pool_generator(never, NULL), NULL);
-    source_pulled(&j.source);
+    source_pulled(&j.source, 1);
     job_sent(&j, 1, 0);
     end_ok(&j, 0, "", 0);
     job_source_failed(&j, -3);

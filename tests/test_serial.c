@@ -475,9 +475,9 @@ static int is_inside(void *unused)
 static int is_closed(void *pool)
 {
     struct sched *s = &((struct pool *)pool)->sched;
-    pthread_mutex_lock(&s->lock);
+    sched_enter(s);
     int closed = s->closed != POOL_OK;
-    pthread_mutex_unlock(&s->lock);
+    sched_leave(s);
     return closed;
 }
 

@@ -217,12 +217,12 @@ static void finish_at(int call)
     assert_true(check_until(has_begun, pool->sched.crew.workers[0].books.channel.desk, 20));
     struct moment moment = {pool, (struct job *)(void *)it, 0, call};
     struct sched *s = &pool->sched;
-    pthread_mutex_lock(&s->lock);
+    sched_enter(s);
     sched_turn(s, NULL);
     alarm(20);
     assert_true(sched_wait(s, ready, &moment, &s->waiter, NULL, CLOCK_NEVER));
     alarm(0);
-    pthread_mutex_unlock(&s->lock);
+    sched_leave(s);
     assert_true(moment.calls >= call);
     assert_int_equal(pool_next(it)->status, POOL_OK);
     pool_iter_free(it);

@@ -161,7 +161,7 @@ static void a_generator_has_nothing_ready_and_knows_no_end(void **state)
     struct source s = opened(pool_generator(never, NULL));
     assert_int_equal(source_ready(&s, &size), 0);
     assert_false(source_known(&s));
-    source_pulled(&s);
+    source_pulled(&s, 1);
     assert_int_equal(s.next, 1);
     assert_int_equal(s.total, 1);
     assert_int_equal(source_left(&s), 0);
@@ -221,7 +221,7 @@ static void a_generators_item_is_copied_when_it_comes_back(void **state)
     (void)state;
     char item[] = "borrowed";
     struct source s = opened(pool_generator(never, NULL));
-    source_pulled(&s);
+    source_pulled(&s, 1);
     struct piece piece = {.index = 0, .count = 1, .data = item, .size = sizeof item, .tries = 1};
     assert_int_equal(source_return(&s, &piece), 0);
     memset(item, 'x', sizeof item - 1);
@@ -237,7 +237,7 @@ static void an_owned_item_is_not_copied_again(void **state)
 {
     (void)state;
     struct source s = opened(pool_generator(never, NULL));
-    source_pulled(&s);
+    source_pulled(&s, 1);
     char *own = strdup("own");
     struct piece piece = {.index = 0, .count = 1, .data = own, .size = 4, .owned = own};
     assert_int_equal(source_return(&s, &piece), 0);
@@ -252,7 +252,7 @@ static void an_owned_item_lies_in_its_own_memory(void **state)
     (void)state;
     char channel[] = "own", *own = strdup("own");
     struct source s = opened(pool_generator(never, NULL));
-    source_pulled(&s);
+    source_pulled(&s, 1);
     struct piece piece = {.index = 0, .count = 1, .data = channel, .size = 4, .owned = own};
     assert_int_equal(source_return(&s, &piece), 0);
     memset(channel, 0, sizeof channel);
