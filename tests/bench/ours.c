@@ -166,7 +166,7 @@ static void streams(void)
 {
     struct pool *pool = start(2, 0);
     by_turns("forkpool", (struct turn[]){{"stream", unordered, pool}, {"stream-ordered", ordered, pool},
-                                         {"stream-generator", generated, pool}, {"stream-bar", with_bar, pool}}, 4, 9, "M/s");
+                                         {"stream-generator", generated, pool}, {"stream-bar", with_bar, pool}}, 4, 25, "M/s");
     pool_destroy(pool);
 }
 
