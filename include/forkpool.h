@@ -253,9 +253,9 @@ POOL_API struct pool_items pool_buffers(const struct pool_bytes *buffers, size_t
  * negative: an error code, which ends the call POOL_SOURCE_FAILED after all earlier items' results.
  * Called only from the thread that calls pool_map, pool_map_results, pool_imap or pool_next, with no lock held, never ahead
  * of the window; it may use the pool for other calls, and wait for what its earlier items do: each is at a worker before the
- * next is asked for (but nothing is taken or moved meanwhile: a worker that has 16 KiB of results waits, too, and so does an
- * item that got behind another: one of a generator that has given 32 within 160 us may, though a worker is idle). Python:
- * any iterable; there imap reads it to its end at once. */
+ * next is asked for (but nothing is taken or moved meanwhile: a worker that has 16 KiB of results, 16 bytes more for each,
+ * waits, too, and so does an item that got behind another: one of a generator that has given 32 within 160 us may, though a
+ * worker is idle). Python: any iterable; there imap reads it to its end at once. */
 POOL_API struct pool_items pool_generator(int (*next)(void *cursor, struct pool_bytes *item), void *cursor);
 
 

@@ -68,7 +68,7 @@ static inline void *touched(size_t size)
 /* The median of `runs` (at most 15), after one that warms up. */
 static inline double measured(double (*run)(void *), void *arg, int runs)
 {
-    double values[15];
+    double values[40];
     run(arg);
     for (int i = 0; i < runs; i++)
         values[i] = run(arg);
