@@ -282,7 +282,7 @@ size_t books_end_run(struct books *b)
     b->grow.post->piece.count += added;
     b->eager += b->grow.post->eager ? added : 0;
     b->claim.offered += added;
-    b->claim.exposed = 1;
+    b->claim.exposed |= added != 0;
     return added;
 }
 

@@ -964,6 +964,8 @@ static void a_run_is_told_at_its_end(void **state)
     assert_int_equal(books_may_run(&b->books, &owner_b, 8, 1), 0);
     assert_int_equal(books_may_run(&b->books, &owner_a, 9, 1), 0);
     assert_int_equal(books_may_run(&b->books, &owner_a, 8, 2), 0);
+    assert_int_equal(books_end_run(&b->books), 0);
+    assert_int_equal(b->books.claim.exposed, 0);
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(claim(b), CLAIM_GOT);
         assert_int_equal(*b->player.item, 'a' + (int)i);
@@ -973,6 +975,7 @@ static void a_run_is_told_at_its_end(void **state)
     }
     assert_int_equal(books_outstanding(&b->books), 1);
     assert_int_equal(books_end_run(&b->books), 3);
+    assert_int_equal(b->books.claim.exposed, 1);
     assert_int_equal(books_end_run(&b->books), 0);
     assert_int_equal(books_outstanding(&b->books), 4);
     assert_int_equal(books_last(&b->books)->count, 4);
