@@ -168,14 +168,17 @@ static int keeps_all_busy(const struct sched *s)
     return j && !sched_is_light(s, j, 0);
 }
 
-/* Spins without the lock, on words that workers write when they have something. Nonzero: there is news. */
+/* Spins without the lock, on words that workers write when they have something. Nonzero: there is news. Not before all workers are there:
+ * those that are being born need the CPUs, and one that has just been may need this very one, where a pool of 2 workers on 2 CPUs that are
+ * called once each lived a twentieth longer. */
 static int spin(struct sched *s)
 {
     struct spin_round round;
     size_t count = s->crew.watched_count;
     int news = 0, eager = 0;
     spin_begin(&s->spin, &round);
-    if (!count || !spin_on(&s->spin, &round))
+    s->complete |= crew_is_settled(&s->crew);
+    if (!count || !s->complete || !spin_on(&s->spin, &round))
         return 0;
     for (size_t i = 0; i < count; i++) {
         s->spun[i] = s->crew.watched[i]->books.channel.desk;

@@ -36,6 +36,7 @@ struct sched {
     _Atomic int     poked;              /* and should look around */
     int             wake[2];            /* pipe that wakes it */
     struct spin     spin;
+    int             complete;           /* all workers have been there */
     unsigned        cpus;               /* that may be used */
     int             lapsed;             /* an item ended for want of memory where its job could not be: to be swept up */
     int             deserted;           /* a generator was not pulled since there was no worker */

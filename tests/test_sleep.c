@@ -171,6 +171,45 @@ static void workers_spin_so_where_each_has_a_cpu(void **state)
     }
 }
 
+/* ---- A caller's spin */
+
+static int take_longer_than_a_spin(struct pool_task *task)
+{
+    (void)task;
+    return usleep(2000);
+}
+
+static int a_spin_has_failed(void *pool)
+{
+    assert_int_equal(pool_apply(pool, take_longer_than_a_spin, NULL, 0, NULL, 0, NULL), POOL_OK);
+    return ((struct pool *)pool)->sched.spin.doubt != 0;
+}
+
+/* As if one were still on its way. */
+static void callers_do_not_spin_before_all_workers_are_there(void **state)
+{
+    (void)state;
+    struct pool *pool = pool_create(&(struct pool_options){.workers = 2});
+    assert_non_null(pool);
+    struct sched *s = &pool->sched;
+    if (s->spin.off) {
+        pool_destroy(pool);
+        skip();
+    }
+    sched_enter(s);
+    s->crew.alive++;
+    s->complete = 0;
+    s->spin.doubt = 0;
+    sched_leave(s);
+    for (int i = 0; i < 5; i++)
+        assert_false(a_spin_has_failed(pool));
+    sched_enter(s);
+    s->crew.alive--;
+    sched_leave(s);
+    assert_true(check_until(a_spin_has_failed, pool, 20));
+    pool_destroy(pool);
+}
+
 /* ---- A caller on its way into sleep, and a real worker that finishes its item just then */
 
 static _Atomic int *go;
@@ -246,6 +285,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_first_spin_lets_others_run, open_worker, close_worker),
         cmocka_unit_test_setup_teardown(it_is_the_first_though_it_was_left_out, open_worker, close_worker),
         cmocka_unit_test(workers_spin_so_where_each_has_a_cpu),
+        cmocka_unit_test(callers_do_not_spin_before_all_workers_are_there),
         cmocka_unit_test(caller_looks_again_before_it_sleeps),
     };
     return go == MAP_FAILED ? 1 : cmocka_run_group_tests(tests, check_setup, check_teardown);
