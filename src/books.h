@@ -93,8 +93,6 @@ static inline uint32_t books_waiting(const struct books *b, struct claim now) { 
 
 /* ---- Posting: post.c */
 
-void books_wake(struct books *books);           /* it sleeps */
-
 /* How many items of this kind could be posted in one piece now. */
 size_t books_room(struct books *books, const struct call_definition *call, size_t item_size);
 
@@ -123,6 +121,7 @@ static inline void books_run(struct books *b, const void *data, size_t size)
 
 /* How many were added. */
 size_t books_end_run(struct books *books);
+
 /* From now on what is added to the last post is hasty, or not any more. */
 void books_hurry(struct books *books, int hasty);
 

@@ -185,15 +185,10 @@ static int put_payload(struct books *b, enum payload_place place, const struct p
     return -1;
 }
 
-void books_wake(struct books *b)
-{
-    fd_wake(b->task_pipe);              /* the pipe's read end is ours too: it can only be full, and then it wakes */
-}
-
 static void wake_worker(struct books *b)
 {
     if (channel_must_wake_worker(b->channel.desk))
-        books_wake(b);
+        fd_wake(b->task_pipe);          /* the pipe's read end is ours too: it can only be full, and then it wakes */
 }
 
 /* Forgets the last post, of which nothing was claimed: its worker has not read it and never will. */

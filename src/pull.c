@@ -214,9 +214,7 @@ static int64_t time_since(int64_t begin)
 static void find_place(struct sched *s, struct job *j, struct pulling *p, const struct pool_bytes *item)
 {
     p->worker = rather_a_dry_one(s, j, p, taker(s, j, p->worker, 1));
-    p->may -= p->may != 0;
-    if (!p->worker || j->leisurely || item->size != j->source.size)
-        p->may = 0;
+    p->may = p->may && p->worker && !j->leisurely && item->size == j->source.size ? p->may - 1 : 0;
     int64_t begin = p->worker && !books_are_awake(&p->worker->books) ? clock_now() : 0;
     if (!p->worker || !join(s, j, p->worker, item))
         place(s, j, p->worker, item);

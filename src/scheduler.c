@@ -177,7 +177,7 @@ static int spin(struct sched *s)
     size_t count = s->crew.watched_count;
     int news = 0, eager = 0;
     spin_begin(&s->spin, &round);
-    s->complete |= crew_is_settled(&s->crew);
+    s->complete = s->complete || crew_is_settled(&s->crew);
     if (!count || !s->complete || !spin_on(&s->spin, &round))
         return 0;
     for (size_t i = 0; i < count; i++) {

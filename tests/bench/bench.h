@@ -65,7 +65,7 @@ static inline void *touched(size_t size)
     return memory;
 }
 
-/* The median of `runs` (at most 15), after one that warms up. */
+/* The median of `runs` (at most 40), after one that warms up. */
 static inline double measured(double (*run)(void *), void *arg, int runs)
 {
     double values[40];
