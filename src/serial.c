@@ -21,11 +21,11 @@ struct serial {
 
 static _Thread_local const struct serial *inside;
 
-static int make_room(struct task_run *run, size_t size)
+static void *make_room(struct task_run *run, size_t size)
 {
     free(run->room.at);
     run->room = (struct task_room){.at = malloc(size ? size : 1), .size = size};
-    return run->room.at ? 0 : -1;
+    return run->room.at;
 }
 
 int serial_inside(const struct serial *serial)

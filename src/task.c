@@ -28,45 +28,46 @@ void task_prepare(struct task_run *run)
     run->forks = forks_count;
 }
 
-/* Nearly every result of a map fits the room that was prepared for it. */
-static int take_room(struct task_run *run, size_t size)
+/* Nearly every result of a map fits the room that was prepared for it. NULL: this one does not. One word says that it is there: each store
+ * has to be through before the locked step after the item, and a map of numbers took a tenth longer with three. */
+static void *take_room(struct task_run *run, size_t size)
 {
-    if (size != run->prepared.size || !run->prepared.at || run->room.at || run->forks != forks_count)
-        return 0;
-    run->room.at = run->prepared.at;        /* one by one: as a whole it would be loaded before the store of its half is through */
-    run->room.size = size;
-    run->room.place = run->prepared.place;
-    return 1;
+    void *at = run->prepared.at;
+    if (size != run->prepared.size || !at || run->room.place != TASK_NO_ROOM || run->forks != forks_count)
+        return NULL;
+    run->room.place = TASK_PREPARED;
+    return at;
 }
 
 void *pool_out(struct pool_task *task, size_t size)
 {
     struct task_run *run = run_of_task(task);
-    return take_room(run, size) || !run->make_room(run, size) ? run->room.at : NULL;
+    void *at = take_room(run, size);
+    return at ? at : run->make_room(run, size);
 }
 
 __attribute__((noinline)) static int return_bytes(struct pool_task *task, const void *data, size_t size)
 {
-    struct task_run *run = run_of_task(task);
     if (!data && size)
         return pool_fail(task, -1, "pool_return was given NULL with a size of %zu", size);
-    if (!take_room(run, size) && run->make_room(run, size))
+    void *at = pool_out(task, size);
+    if (!at)
         return pool_fail(task, -1, "no memory for a result of %zu bytes", size);
     if (size)
-        copy_or_move(run->room.at, data, size);
+        copy_or_move(at, data, size);
     return 0;
 }
 
 /* Numbers by themselves: for them, the calls of the other way cost more than all the rest that the library does for an item. */
 int pool_return(struct pool_task *task, const void *data, size_t size)
 {
-    struct task_run *run = run_of_task(task);
-    if ((size != 4 && size != 8) || !data || !take_room(run, size))
+    void *at = (size == 4 || size == 8) && data ? take_room(run_of_task(task), size) : NULL;
+    if (!at)
         return return_bytes(task, data, size);
     if (size == 4)
-        memcpy(run->room.at, data, 4);
+        memcpy(at, data, 4);
     else
-        memcpy(run->room.at, data, 8);
+        memcpy(at, data, 8);
     return 0;
 }
 

@@ -125,7 +125,7 @@ static void lay_out_span(struct worker *w, size_t size)
     if (head->results > size || (out_size && head->count > (size - head->results) / out_size))
         worker_damaged();
     w->results = body + head->results;
-    w->run.prepared = (struct task_room){.size = (size_t)out_size, .place = WORKER_ROOM_SPAN};
+    w->run.prepared.size = (size_t)out_size;
 }
 
 static void enter_span(struct worker *w, const struct frame *frame)
@@ -283,21 +283,30 @@ static void do_item(struct worker *w)
     }
 }
 
+/* Where a result lies that needs no word to the caller; -1: each does. */
+static int silent_place(const struct worker *w)
+{
+    return w->results ? TASK_PREPARED : w->call->mode == RESULT_DROPPED ? TASK_NO_ROOM : -1;
+}
+
 /* The claimed item of a plain span, and those that follow, as long as nothing out of the ordinary happens: what a map of numbers spends its
- * time in. Going through the steps of any item for each of them took 320 instructions instead of 85. Nonzero: the next one is claimed,
- * and lies in another span; 0: it is still to be claimed. */
-static int do_plain_items(struct worker *w)
+ * time in. Going through the steps of any item for each of them took 320 instructions instead of 80. Nonzero: the next one is claimed,
+ * and lies in another span; 0: it is still to be claimed.
+ *
+ * By itself and aligned, since else any change elsewhere moves the loop to where it is 5 to 9 % slower (gcc 12, Zen 3). */
+__attribute__((noinline, aligned(64))) static int do_plain_items(struct worker *w)
 {
     struct desk *desk = w->channel.desk;
     uint32_t nth = claim_distance(w->span_first, claim_running(w->left)), ahead = claim_ahead(w->left);
     size_t item_step = (size_t)w->head.item_size, result_step = w->results ? w->run.prepared.size : 0;
     const unsigned char *item = w->items + nth * item_step;
     uintptr_t result = (uintptr_t)place_of_result(w, nth);      /* or 0, which is no pointer to be moved */
+    int silent = silent_place(w);
     do {
         task_begin(&w->run);
         w->run.prepared.at = (void *)result;
         int code = run_item(w, item, nth);
-        if (code || w->run.room.place != WORKER_ROOM_SPAN) {
+        if (code || w->run.room.place != silent) {
             w->position = claim_running(w->left);
             worker_publish(w, code);
             if (w->urgent)

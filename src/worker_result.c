@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ROOM_NONE, ROOM_SPAN = WORKER_ROOM_SPAN, ROOM_RING, ROOM_LANE, ROOM_HEAP };
+enum { ROOM_RING = TASK_ELSEWHERE, ROOM_LANE, ROOM_HEAP };
 enum { HEAP_KEEP = 1 << 20 };           /* bytes of heap that stay for the next result */
 enum { LOOK_MOST = 1000 };              /* milliseconds between two looks of its own at a hasty span */
 
@@ -219,20 +219,22 @@ static int in_span(const struct worker *w, size_t size)
 
 static size_t room_size(const struct worker *w)
 {
-    return w->run.room.at ? w->run.room.size : 0;
+    return w->run.room.place == TASK_PREPARED ? w->run.prepared.size : w->run.room.place == TASK_NO_ROOM ? 0 : w->run.room.size;
 }
 
-static int make_room(struct task_run *run, size_t size)
+static void *make_room(struct task_run *run, size_t size)
 {
     struct worker *w = (struct worker *)(void *)run;
     struct task_room *room = &run->room;
     if (forks_count != run->forks)
-        return -1;              /* a child that the task forked: the place is its parent's */
+        return NULL;            /* a child that the task forked: the place is its parent's */
     give_back_lane(w);
     *room = (struct task_room){.size = size};
     if (in_span(w, size)) {
-        *room = run->prepared;
-    } else if (w->call->mode == RESULT_DROPPED || size > w->channel.slot_size) {
+        room->place = TASK_PREPARED;
+        return run->prepared.at;
+    }
+    if (w->call->mode == RESULT_DROPPED || size > w->channel.slot_size) {
         room->at = take_heap(w, size);
         room->place = ROOM_HEAP;
     } else if (size <= CHANNEL_INLINE) {
@@ -242,10 +244,9 @@ static int make_room(struct task_run *run, size_t size)
         room->at = take_lane(w, size);
         room->place = ROOM_LANE;
     }
-    if (room->at)
-        return 0;
-    *room = (struct task_room){0};
-    return -1;
+    if (!room->at)
+        room->place = TASK_NO_ROOM;
+    return room->at;
 }
 
 void worker_result_init(struct worker *w)
@@ -277,7 +278,7 @@ static void publish_result(struct worker *w)
     const struct task_room *room = &w->run.room;
     struct tell_lane lane = {.size = room->size};
     switch (room->place) {
-    case ROOM_NONE:
+    case TASK_NO_ROOM:
         if (!in_span(w, 0))
             worker_tell(w, TELL_RESULT, w->position, NULL, 0, NULL, 0);
         break;

@@ -61,9 +61,6 @@ struct worker {
 
 void worker_result_init(struct worker *w);          /* the way out is open */
 
-/* Where a result lies that needs no further word: in its span. */
-enum { WORKER_ROOM_SPAN = 1 };
-
 /* Writes down how the running item ended: its result, or its failure with `code`. The caller sees it once the item is finished. */
 void worker_publish(struct worker *w, int code);
 

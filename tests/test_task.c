@@ -10,14 +10,14 @@ static struct task_run run;
 static unsigned char place[100];
 static int no_memory, rooms;
 
-static int make_room(struct task_run *r, size_t size)
+static void *make_room(struct task_run *r, size_t size)
 {
     rooms++;
     r->room = (struct task_room){0};
     if (no_memory || size > sizeof place)
-        return -1;
-    r->room = (struct task_room){.at = place, .size = size};
-    return 0;
+        return NULL;
+    r->room = (struct task_room){.place = TASK_ELSEWHERE, .at = place, .size = size};
+    return place;
 }
 
 static int begin(void **state)
@@ -34,10 +34,10 @@ static int begin(void **state)
 static void a_run_begins_without_result_or_message(void **state)
 {
     (void)state;
-    run.room.at = place;
+    run.room.place = TASK_ELSEWHERE;
     strcpy(run.text, "of the one before");
     task_begin(&run);
-    assert_null(run.room.at);
+    assert_int_equal(run.room.place, TASK_NO_ROOM);
     assert_string_equal(run.text, "");
 }
 
@@ -54,6 +54,33 @@ static void a_second_out_replaces_the_first(void **state)
     pool_out(&run.task, 10);
     pool_out(&run.task, 20);
     assert_int_equal(run.room.size, 20);
+    assert_int_equal(rooms, 2);
+}
+
+static void a_result_that_fits_takes_the_prepared_room(void **state)
+{
+    (void)state;
+    uint32_t prepared = 0, x = 7;
+    run.prepared.at = &prepared;
+    run.prepared.size = sizeof prepared;
+    assert_int_equal(pool_return(&run.task, &x, sizeof x), 0);
+    assert_int_equal(prepared, 7);
+    assert_int_equal(run.room.place, TASK_PREPARED);
+    assert_int_equal(rooms, 0);
+}
+
+static void what_does_not_fit_it_or_comes_second_goes_elsewhere(void **state)
+{
+    (void)state;
+    uint32_t prepared = 0, x = 7;
+    run.prepared.at = &prepared;
+    run.prepared.size = sizeof prepared;
+    assert_ptr_equal(pool_out(&run.task, sizeof x + 1), place);
+    task_begin(&run);
+    assert_ptr_equal(pool_out(&run.task, sizeof x), &prepared);
+    assert_int_equal(pool_return(&run.task, &x, sizeof x), 0);
+    assert_int_equal(run.room.place, TASK_ELSEWHERE);
+    assert_int_equal(prepared, 0);
     assert_int_equal(rooms, 2);
 }
 
@@ -166,6 +193,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         on_run(a_run_begins_without_result_or_message),
         on_run(out_gives_the_room),
+        on_run(a_result_that_fits_takes_the_prepared_room),
+        on_run(what_does_not_fit_it_or_comes_second_goes_elsewhere),
         on_run(a_second_out_replaces_the_first),
         on_run(out_without_memory_is_null),
         on_run(return_copies),

@@ -98,7 +98,7 @@ static const char *const map_figures[SIZES] = {"grow-map-1e3", "grow-map-1e4", "
 static const char *const imap_figures[SIZES] = {"grow-imap-1e3", "grow-imap-1e4", "grow-imap-1e5", "grow-imap-1e6", "grow-imap-1e7",
                                                 "grow-imap-1e8"};
 
-enum { MAPS = 15, SLICES = 100 };
+enum { MAPS = 31, SLICES = 100 };
 
 struct growth { struct pool *pool; size_t count; int iterated; struct pool_iter *iter; size_t walked; };
 
