@@ -30,9 +30,10 @@
 
 /* ---- Birth */
 
-void worker_prepare(void)
+void worker_prepare(int alone)
 {
-    object_find(&(struct object_ref){0});
+    if (!alone)
+        object_find(&(struct object_ref){0});
     leave_at_exit();
 }
 
