@@ -71,7 +71,6 @@ static int start_crew(struct pool *p, const struct pool_options *o, unsigned wor
 {
     struct sched *s = &p->sched;
     char text[100];
-    p->alone = lock_is_alone();
     int r = crew_open(&s->crew, o, workers, s->wake[0], pool_settle_in);
     if (r) {
         status_say(POOL_FAILED, "the pool's processes could not be started: %s", status_errno(r, text, sizeof text));

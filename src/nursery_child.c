@@ -150,8 +150,7 @@ static int settle(struct nursery_child *child, int hosts_end)
     fd_close(&hosts_end);
     if (child->setup.settle_in)
         child->setup.settle_in(child->setup.context);
-    if (__fbufsize(stdin))              /* or it was never used, and its page need not be copied */
-        __fpurge(stdin);                /* what the host had read or written and not passed on is the host's */
+    __fpurge(stdin);                    /* what the host had read or written and not passed on is the host's */
     buffers_drop();
     if (child->setup.close_fds)
         close_inherited(child);

@@ -58,21 +58,19 @@ void pool_let_go(struct pool *p)
 
 /* Locks that other threads of the host held at the fork are held for ever here. fork() sees to malloc's and stdio's, though not to those of
  * every allocator or checker; for the others we look whether they are free, since the workers will need them. If not, the nursery dies of
- * the alarm, and is forked anew. Where the host had no other thread they are free: the look would take 15 us of a pool's life. */
+ * the alarm, and is forked anew. */
 void pool_settle_in(void *plan)
 {
     struct pool *own = (struct pool *)(void *)((char *)plan - offsetof(struct pool, sched.crew.plan));
     forks_in_worker = 1;
-    if (!own->alone)
-        set_alarm(LOCK_TIME);
+    set_alarm(LOCK_TIME);
     for (struct link *l = pools.next; l != &pools; l = l->next)
         pool_let_go(LINK_OWNER(l, struct pool, link));
     link_init(&pools);
     fd_close(&own->sched.wake[0]);
     fd_close(&own->sched.wake[1]);
-    worker_prepare(own->alone);
-    if (!own->alone)
-        set_alarm(0);
+    worker_prepare();
+    set_alarm(0);
 }
 
 /* ---- Entering and leaving */

@@ -15,8 +15,7 @@ struct pool {
     struct helper  helper;
     struct news    news;            /* pool_fd */
     _Atomic int    watched;         /* somebody has asked for it */
-    unsigned       forks;           /* forks_count when it was made, */
-    int            alone;           /*   and then the program had one thread */
+    unsigned       forks;           /* forks_count when it was made */
     unsigned       callers;         /* threads inside a call; under the lock */
     unsigned       joining;         /* those of them that wait in pool_join for a serial pool's end: not for one another */
     struct link    handles;         /* iterators and asynchronous jobs not freed: jobs, by their link of that name */

@@ -30,10 +30,9 @@
 
 /* ---- Birth */
 
-void worker_prepare(int alone)
+void worker_prepare(void)
 {
-    if (!alone)
-        object_find(&(struct object_ref){0});
+    object_find(&(struct object_ref){0});
     leave_at_exit();
 }
 

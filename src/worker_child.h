@@ -27,9 +27,8 @@ struct worker_plan {
 enum { WORKER_DAMAGED = 113 };
 
 /* In the nursery, before any worker: what has to be done once for all of them. Hangs where another thread of the host held one of libc's
- * locks at the moment of the fork (the loader's, or that of exit handlers), for which fork() does not care: call it under a time limit,
- * unless the host was `alone`. */
-void worker_prepare(int alone);
+ * locks at the moment of the fork (the loader's, or that of exit handlers), for which fork() does not care: call it under a time limit. */
+void worker_prepare(void);
 
 /* A nursery_birth_fn: context is a struct worker_plan. Called with all signals blocked and their dispositions the default;
  * opens the mask. Never returns. */
