@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 struct serial {
-    struct task_run run;
+    struct task_run run;                /* first: a run's serial pool */
+    void *former;                       /* the room before this one: what is returned may lie there */
     pool_finalizer *finalizer;
     pthread_mutex_t lock;               /* held while a task runs */
 };
@@ -23,9 +24,12 @@ static _Thread_local const struct serial *inside;
 
 static void *make_room(struct task_run *run, size_t size)
 {
-    free(run->room.at);
-    run->room = (struct task_room){.at = malloc(size ? size : 1), .size = size};
-    return run->room.at;
+    struct serial *s = (struct serial *)(void *)run;
+    void *at = malloc(size ? size : 1);
+    free(s->former);
+    s->former = run->room.at;
+    run->room = at ? (struct task_room){TASK_ELSEWHERE, at, size} : (struct task_room){0};
+    return at;
 }
 
 int serial_inside(const struct serial *serial)
@@ -93,6 +97,8 @@ static void run_item(struct serial *s, struct job *j, const struct piece *piece,
     e.code = j->fn(&run->task);
     status_clear();
     inside = outside;
+    free(s->former);
+    s->former = NULL;
     if (e.code) {
         free(run->room.at);
         e.status = POOL_FAILED;

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,13 +80,20 @@ static int square(struct pool_task *task)
 
 static int various(struct pool_task *task)
 {
-    char bytes[300];
-    switch (task->index % 6) {
+    char bytes[300], *room;
+    switch (task->index % 8) {
     case 0: return 0;
     case 1: return pool_fail(task, 0, "item %zu", task->index);
     case 2: return pool_fail(task, (int)task->index, "with words");
     case 3: return 7;
     case 4: return pool_return(task, NULL, 3);
+    case 5:
+        if (pool_out(task, SIZE_MAX / 4))
+            return 9;
+        return 0;                       /* all the same */
+    case 6:
+        room = memset(pool_out(task, 200), (int)task->index, 200);
+        return pool_return(task, room, 100);
     default:
         memset(bytes, (int)task->index, sizeof bytes);
         pool_return(task, "replaced", 8);
