@@ -217,9 +217,10 @@ static int in_span(const struct worker *w, size_t size)
     return w->run.prepared.at && size == w->run.prepared.size;
 }
 
-static size_t room_size(const struct worker *w)
+/* Does the result lie there? One elsewhere is of another size. */
+static int lies_in_span(const struct worker *w)
 {
-    return w->run.room.place == TASK_PREPARED ? w->run.prepared.size : w->run.room.place == TASK_NO_ROOM ? 0 : w->run.room.size;
+    return w->run.room.place == TASK_PREPARED || (w->run.room.place == TASK_NO_ROOM && in_span(w, 0));
 }
 
 static void *make_room(struct task_run *run, size_t size)
@@ -305,7 +306,7 @@ void worker_publish(struct worker *w, int code)
         w->urgent = 1;
     } else if (w->call->mode != RESULT_DROPPED) {
         publish_result(w);
-        w->urgent = w->call->mode == RESULT_PACKED && !in_span(w, room_size(w));   /* it will end as a failure */
+        w->urgent = w->call->mode == RESULT_PACKED && !lies_in_span(w);   /* it will end as a failure */
     }
     if (w->heap_size > HEAP_KEEP) {
         free(w->heap);

@@ -650,10 +650,12 @@ static int has_report(void *unused)
 /* ---- Where they are ---- */
 
 static int (*place)(void);
+static int arrived;                     /* they were seen there, and may have gone on since: one that sleeps wakes up */
 
 static int is_there_or_reported(void *unused)
 {
-    return place() || has_report(unused);
+    arrived = place();
+    return arrived || has_report(unused);
 }
 
 /* Waits until the host and its workers are there. If they never get there, their last words tell why. */
@@ -661,7 +663,7 @@ static void until(int (*there)(void))
 {
     place = there;
     check_until(is_there_or_reported, NULL, PATIENCE);
-    if (!there())
+    if (!arrived)
         fail_msg("they did not get there; status %#x; on the terminal: %s", (unsigned)terminal.status, terminal.text);
 }
 

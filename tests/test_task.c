@@ -57,12 +57,20 @@ static void a_second_out_replaces_the_first(void **state)
     assert_int_equal(rooms, 2);
 }
 
-static void a_result_that_fits_takes_the_prepared_room(void **state)
+static uint32_t prepared;
+
+static void prepare(void)
 {
-    (void)state;
-    uint32_t prepared = 0, x = 7;
+    prepared = 0;
     run.prepared.at = &prepared;
     run.prepared.size = sizeof prepared;
+}
+
+static void a_result_that_fits_takes_the_prepared_room(void **state)
+{
+    const uint32_t x = 7;
+    (void)state;
+    prepare();
     assert_int_equal(pool_return(&run.task, &x, sizeof x), 0);
     assert_int_equal(prepared, 7);
     assert_int_equal(run.room.place, TASK_PREPARED);
@@ -71,10 +79,9 @@ static void a_result_that_fits_takes_the_prepared_room(void **state)
 
 static void what_does_not_fit_it_or_comes_second_goes_elsewhere(void **state)
 {
+    const uint32_t x = 7;
     (void)state;
-    uint32_t prepared = 0, x = 7;
-    run.prepared.at = &prepared;
-    run.prepared.size = sizeof prepared;
+    prepare();
     assert_ptr_equal(pool_out(&run.task, sizeof x + 1), place);
     task_begin(&run);
     assert_ptr_equal(pool_out(&run.task, sizeof x), &prepared);
