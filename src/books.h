@@ -125,9 +125,16 @@ size_t books_end_run(struct books *books);
 /* From now on what is added to the last post is hasty, or not any more. */
 void books_hurry(struct books *books, int hasty);
 
+/* ---- Taking back: take_back.c */
+
 /* Takes back up to `want` items that have not started, from the end, of one post. 0: *piece is set (its data is good until the next post
  * here; what is owned comes back only with a whole post); -1: none to be had. */
 int books_take_back(struct books *books, size_t want, struct piece *piece);
+
+/* The worker is dead: what it held has not started. Before the last look. */
+void books_recall_of_the_dead(struct books *books);
+
+/* ---- What is posted */
 
 /* What books_take_back would take from; NULL where nothing is posted. */
 struct piece *books_last(struct books *books);
@@ -208,9 +215,19 @@ int books_rang(const struct books *books);
 /* It is looked at next, whatever it says. */
 void books_awake(struct books *books);
 
-/* Releases the post's means once nothing of it is left: shared by both files. */
+/* ---- Shared by the files above */
+
+/* Releases the post's means once nothing of it is left. */
 void books_retire(struct books *books);
 struct post *books_front(struct books *books);
+struct post *books_post_at(struct books *books, uint32_t nth);
 struct post *books_post_of(struct books *books, uint32_t position);
+void books_wake_worker(struct books *books);
+
+/* Forgets the last post, of which nothing was claimed: its worker has not read it and never will. */
+void books_drop_last(struct books *books);
+
+/* No position beyond those that were offered belongs to the span, and none is offered any more. */
+void books_end_open_span(struct books *books);
 
 #endif

@@ -76,6 +76,7 @@ void channel_reset(struct channel *c, uint64_t lane_free)
     atomic_store(&d->caller_state, CHANNEL_AWAKE);
     atomic_store(&d->wake_at, 0);
     atomic_store(&d->worker_state, CHANNEL_AWAKE);
+    atomic_store(&d->begun, 0);
     claim_reset(&d->claim);
 }
 

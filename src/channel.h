@@ -38,6 +38,7 @@ enum {
  * reach them. One cache line for each writer. */
 struct desk {
     alignas(64) claim_word claim;                       /* caller and worker, by compare-and-swap: claim.h */
+    _Atomic uint32_t begun;                             /* worker: position that it has begun, of those that it holds */
 
     alignas(64) _Atomic uint64_t result_head;           /* caller: bytes of the result ring it has taken */
     _Atomic uint64_t item_stream_tail;                  /* caller: bytes of large items and contexts it has written */

@@ -46,7 +46,7 @@ enum claim_step claim_next(claim_word *word, const struct claim_offer *offer, st
     uint64_t old = atomic_load(word);
     for (;;) {
         struct claim now = claim_decode(old), next = now;
-        if (now.front != mine->front || now.running != mine->running)
+        if (now.front != mine->front || now.running != mine->running || now.held)
             return CLAIM_DAMAGED;
         if (now.front == now.back && !now.closed && take_offer(offer, &next))
             return CLAIM_DAMAGED;
@@ -68,12 +68,32 @@ enum claim_step claim_finish(claim_word *word, struct claim *mine)
     struct claim next;
     do {
         next = claim_decode(old);
-        if (next.front != mine->front || next.running != mine->running)
+        if (next.front != mine->front || next.running != mine->running || next.held)
             return CLAIM_DAMAGED;
         next.running = 0;
     } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
     *mine = next;
     return CLAIM_EMPTY;
+}
+
+enum claim_step claim_settle(claim_word *word, uint32_t begun, uint64_t *left)
+{
+    struct claim mine = claim_decode(*left), next;
+    uint64_t old = atomic_load(word);
+    do {
+        next = claim_decode(old);
+        int given_back = !next.held && (next.front == begun || next.front == claim_add(begun, 1));
+        if (!next.running || (!given_back && (next.front != mine.front || next.held != mine.held)))
+            return CLAIM_DAMAGED;
+        if (given_back) {
+            *left = old;
+            return next.front == begun ? CLAIM_EMPTY : CLAIM_GOT;
+        }
+        next.front = claim_add(begun, 1);
+        next.held = next.recalled = 0;
+    } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
+    *left = claim_encode(next);
+    return CLAIM_GOT;
 }
 
 int claim_has_news(claim_word *word, const struct claim_offer *offer)
@@ -88,7 +108,8 @@ int claim_plausible(const struct claim_books *books, struct claim seen)
     uint32_t open = claim_distance(claim_finished(*left), seen.back);
     uint32_t moved = claim_distance(claim_finished(*left), seen.front);
     return seen.back <= CLAIM_MASK && claim_distance(left->back, seen.back) <= books->offered && seen.closed == left->closed &&
-           seen.turn == left->turn && moved <= open && seen.running <= moved && claim_distance(left->front, seen.front) <= open;
+           seen.turn == left->turn && moved <= open && seen.running <= moved && claim_distance(left->front, seen.front) <= open &&
+           seen.held <= open - moved && seen.recalled <= left->recalled;
 }
 
 void claim_see(struct claim_books *books, struct claim seen)
@@ -144,7 +165,7 @@ int claim_take_back(claim_word *word, struct claim_books *books, uint32_t want, 
         next = claim_decode(old);
         if (!claim_plausible(books, next))
             return -1;
-        uint32_t waiting = claim_distance(next.front, next.back);
+        uint32_t waiting = claim_distance(claim_claimed(next), next.back);
         *taken = want < waiting ? want : waiting;
         if (!*taken)
             return 0;
@@ -167,5 +188,43 @@ int claim_close(claim_word *word, struct claim_books *books)
     books->offered -= claim_distance(books->seen.back, next.back);
     books->seen.back = next.back;
     books->seen.closed = 1;
+    return 0;
+}
+
+int claim_ask_back(claim_word *word, struct claim_books *books, int *asked)
+{
+    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+    struct claim next;
+    *asked = 0;
+    do {
+        next = claim_decode(old);
+        if (!claim_plausible(books, next))
+            return -1;
+        if (!next.held)
+            return 0;
+        next.recalled = 1;
+    } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
+    books->seen.recalled = 1;
+    *asked = 1;
+    return 0;
+}
+
+int claim_give_back(claim_word *word, struct claim_books *books, uint32_t begun)
+{
+    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+    struct claim next;
+    do {
+        next = claim_decode(old);
+        if (!claim_plausible(books, next))
+            return -1;
+        if (!next.recalled)
+            break;                      /* the worker was quicker */
+        uint32_t went = claim_distance(next.front, claim_add(begun, 1));
+        if (went > next.held + 1)
+            return -1;                  /* one beyond what it holds: it was about to claim that */
+        next.front = claim_add(next.front, went < next.held ? went : next.held);
+        next.held = next.recalled = 0;
+    } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
+    books->seen.recalled = 0;
     return 0;
 }

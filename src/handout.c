@@ -252,14 +252,24 @@ static struct crew_worker *idle_worker(struct sched *s)
 }
 
 /* How many a worker should give away: half of what waits. The last one only where another runs: a worker that is just about to claim it
- * would lose it, and win it back from the next, and so on as long as none of them is quick enough. */
-static uint32_t movable(const struct books *b)
+ * would lose it, and win it back from the next, and so on as long as none of them is quick enough. What it holds comes last: small
+ * items, which are over before they were moved, unless it is held up. */
+static uint32_t movable(const struct crew_worker *w)
 {
+    const struct books *b = &w->books;
     struct claim now = claim_load(&b->channel.desk->claim);
-    return (books_waiting(b, now) + now.running) / 2;
+    uint32_t waiting = books_waiting(b, now), held = now.held < waiting ? now.held : waiting;
+    return ((waiting > held ? waiting - held : held) + now.running) / 2;
 }
 
-/* Of those that are held up; without patience of all whose work is not light. */
+/* Is what it holds all that waits there? */
+static int only_holds(const struct crew_worker *w)
+{
+    struct claim now = claim_load(&w->books.channel.desk->claim);
+    return now.held && books_waiting(&w->books, now) == now.held;
+}
+
+/* Of those that are held up; without patience of all whose work is not light, but for what they hold. */
 static struct crew_worker *most_waiting(struct sched *s, int patient)
 {
     struct crew_worker *most = NULL;
@@ -270,14 +280,14 @@ static struct crew_worker *most_waiting(struct sched *s, int patient)
         struct crew_worker *w = s->crew.watched[i];
         if (w->state != WORKER_READY || w->books.damaged || books_outstanding(&w->books) < 2)
             continue;               /* and its claim word is left alone: a worker about to finish needs the line */
-        if (patient || (crowded && sched_is_light(s, books_last(&w->books)->owner, 0))) {
+        if (patient || only_holds(w) || (crowded && sched_is_light(s, books_last(&w->books)->owner, 0))) {
             now = now ? now : clock_now();
             int64_t at = held_up_at(w, now);
             s->even_at = at > now && at < s->even_at ? at : s->even_at;
             if (at > now)
                 continue;
         }
-        uint32_t n = movable(&w->books);
+        uint32_t n = movable(w);
         if (n > waiting && n <= books_outstanding(&w->books)) {
             waiting = n;
             most = w;
@@ -294,7 +304,7 @@ static int even_out(struct sched *s, struct crew_worker *idle, int patient)
     if (!last)
         return 0;
     struct job *j = last->owner;
-    size_t room = sched_room_for(s, j, idle, last->size), half = movable(&from->books);
+    size_t room = sched_room_for(s, j, idle, last->size), half = movable(from);
     if (books_take_back(&from->books, half < room ? half : room, &piece)) {
         if (from->books.damaged)
             crew_condemn(&s->crew, from, POOL_CRASHED, "its channel was written over");

@@ -1,12 +1,11 @@
-/* Posting items to a worker and taking them back.
+/* Posting items to a worker. Taking them back is in take_back.c.
  *
  * Runs in the caller, under the pool's lock. A post is a span of items of one size, with consecutive indexes, in one frame: a million
  * integers are a few hundred spans and not a million headers. Its payload lies in the frame, or in a lane slot, or comes through
  * the stream when the worker asks for it. A call's definition goes along with the first post that needs it.
  *
  * Everything is written before the positions are appended to the claim word, which publishes it. What was not claimed can
- * be taken back by that word alone, whatever else is in the ring: a whole unclaimed frame gives its room back, since no
- * worker reads beyond what it has claimed; of a half-claimed one the count is lowered, before positions beyond it come into being. */
+ * be taken back by that word alone, whatever else is in the ring. */
 #include "books.h"
 
 #include "clock.h"
@@ -41,14 +40,14 @@ void books_reset(struct books *b, int task_pipe)
     channel_reset(&b->channel, CHANNEL_LANE_ALL & ~b->result_slots);
 }
 
-static struct post *post_at(struct books *b, uint32_t n)
+struct post *books_post_at(struct books *b, uint32_t n)
 {
     return &b->posts[n % BOOKS_POSTS];
 }
 
 struct post *books_front(struct books *b)
 {
-    return b->post_head == b->post_tail ? NULL : post_at(b, b->post_head);
+    return b->post_head == b->post_tail ? NULL : books_post_at(b, b->post_head);
 }
 
 /* ---- Calls */
@@ -185,16 +184,15 @@ static int put_payload(struct books *b, enum payload_place place, const struct p
     return -1;
 }
 
-static void wake_worker(struct books *b)
+void books_wake_worker(struct books *b)
 {
     if (channel_must_wake_worker(b->channel.desk))
         fd_wake(b->task_pipe);          /* the pipe's read end is ours too: it can only be full, and then it wakes */
 }
 
-/* Forgets the last post, of which nothing was claimed: its worker has not read it and never will. */
-static void drop_last(struct books *b)
+void books_drop_last(struct books *b)
 {
-    struct post *post = post_at(b, b->post_tail - 1);
+    struct post *post = books_post_at(b, b->post_tail - 1);
     if (post->slot >= 0)
         b->item_slots &= ~(1u << post->slot);
     b->calls[post->call].posts--;
@@ -204,8 +202,7 @@ static void drop_last(struct books *b)
     b->post_tail--;
 }
 
-/* No position beyond those that were offered belongs to the span, and none is offered any more. */
-static void end_open_span(struct books *b)
+void books_end_open_span(struct books *b)
 {
     if (!b->open)
         return;
@@ -220,7 +217,7 @@ static void end_open_span(struct books *b)
 int books_post(struct books *b, const struct call_definition *call, const struct piece *piece, int eager, size_t most)
 {
     int number = b->number, taught = !knows(b, number, call);
-    struct post *post = post_at(b, b->post_tail);
+    struct post *post = books_post_at(b, b->post_tail);
     enum payload_place place = place_for(b, piece->size);
     uint32_t first = claim_end(&b->claim);
     uint64_t start = b->task_tail;
@@ -234,7 +231,7 @@ int books_post(struct books *b, const struct call_definition *call, const struct
     struct task_span *span = frame_reserve(&b->channel.tasks, b->task_head, &b->task_tail, sizeof *span + body);
     unsigned char *at = (unsigned char *)(span + 1);
     int slot = put_payload(b, place, piece, at);
-    end_open_span(b);
+    books_end_open_span(b);
     atomic_store_explicit(&span->count, (uint32_t)count, memory_order_relaxed);
     atomic_store_explicit(&span->offered, open ? (uint32_t)piece->count : 0, memory_order_relaxed);
     atomic_store_explicit(&span->hasty, 0, memory_order_relaxed);
@@ -253,7 +250,7 @@ int books_post(struct books *b, const struct call_definition *call, const struct
     b->post_tail++;
     if (claim_append(&b->channel.desk->claim, &b->claim, (uint32_t)piece->count)) {
         b->damaged = 1;
-        drop_last(b);
+        books_drop_last(b);
         return -1;
     }
     b->open = open ? span : NULL;
@@ -265,7 +262,7 @@ int books_post(struct books *b, const struct call_definition *call, const struct
     b->grow.most = (uint32_t)count;
     b->grow.post = post;
     b->eager += eager ? (uint32_t)piece->count : 0;
-    wake_worker(b);
+    books_wake_worker(b);
     return 0;
 }
 
@@ -299,7 +296,7 @@ int books_grow(struct books *b, const void *owner, size_t index, const void *dat
     books_end_run(b);
     if (!b->grow.hasty)
         atomic_store(&b->open->offered, b->grow.offered);       /* with a fence */
-    wake_worker(b);
+    books_wake_worker(b);
     return 0;
 }
 
@@ -310,65 +307,20 @@ void books_hurry(struct books *b, int hasty)
     b->grow.hasty = (uint32_t)hasty;
     atomic_store(&b->open->hasty, (uint32_t)hasty);
     if (!hasty && b->claim.offered)
-        wake_worker(b);
+        books_wake_worker(b);
 }
 
-/* ---- Taking back */
-
-/* Nothing is on offer any more: what was waits as all else does, and may be taken back. */
-static int end_offers(struct books *b)
-{
-    uint32_t offered = b->claim.offered;
-    if (claim_end_offers(&b->channel.desk->claim, &b->claim))
-        return -1;
-    end_open_span(b);
-    if (offered)
-        wake_worker(b);                 /* it may have seen the end of the offer, but not the word */
-    return 0;
-}
-
-int books_take_back(struct books *b, size_t want, struct piece *piece)
-{
-    if (b->post_head == b->post_tail || b->damaged || !want)
-        return -1;
-    struct post *post = post_at(b, b->post_tail - 1);
-    uint32_t taken, ask = want < post->piece.count ? (uint32_t)want : (uint32_t)post->piece.count;
-    if (end_offers(b) || claim_take_back(&b->channel.desk->claim, &b->claim, ask, &taken)) {
-        b->damaged = 1;
-        return -1;
-    }
-    if (!taken)
-        return -1;
-    uint32_t back = b->claim.seen.back;
-    *piece = post->piece;
-    size_t left = post->piece.count - taken;
-    piece->count = taken;
-    piece->index += left;
-    if (post->place == PLACE_LANE)
-        piece->data = b->channel.item_slots + (size_t)post->slot * b->channel.slot_size;
-    else if (post->place == PLACE_INLINE)
-        piece->data = (const unsigned char *)(post->span + 1) + (piece->index - post->span_index) * piece->size;
-    b->eager -= post->eager ? taken : 0;
-    post->piece.count = left;
-    if (!left && post->span_first == back) {
-        drop_last(b);
-        return 0;
-    }
-    atomic_store_explicit(&post->span->count, claim_distance(post->span_first, back), memory_order_relaxed);
-    piece->owned = NULL;
-    books_retire(b);
-    return 0;
-}
+/* ---- What is posted */
 
 struct piece *books_last(struct books *b)
 {
-    return b->post_head == b->post_tail ? NULL : &post_at(b, b->post_tail - 1)->piece;
+    return b->post_head == b->post_tail ? NULL : &books_post_at(b, b->post_tail - 1)->piece;
 }
 
 struct post *books_post_of(struct books *b, uint32_t position)
 {
     for (uint32_t n = b->post_head; n != b->post_tail; n++) {
-        struct post *post = post_at(b, n);
+        struct post *post = books_post_at(b, n);
         if (claim_distance(post->first, position) < post->piece.count)
             return post;
     }
@@ -413,7 +365,7 @@ void books_close(struct books *b)
     if (claim_close(&b->channel.desk->claim, &b->claim))
         b->damaged = 1;
     else if (b->task_pipe >= 0)
-        wake_worker(b);
+        books_wake_worker(b);
 }
 
 void books_retire(struct books *b)
@@ -425,7 +377,7 @@ void books_retire(struct books *b)
         b->item_slots &= ~(1u << post->slot);
     free(post->piece.owned);
     if (post->span == b->open)
-        end_open_span(b);
+        books_end_open_span(b);
     b->calls[post->call].posts--;
     b->task_head = post->begin;         /* not its end: the worker looks at its count once more when it goes on to the next */
     b->post_head++;

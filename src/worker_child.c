@@ -15,8 +15,9 @@
 
 #include "clock.h"
 #include "fd.h"
-#include "forks.h"
+#include "fence.h"
 #include "leave.h"
+#include "worker_plain.h"
 #include "worker_result.h"
 
 #include <signal.h>
@@ -65,6 +66,7 @@ static void settle_in(struct worker *w, const struct worker_plan *plan, unsigned
         _exit(WORKER_DAMAGED);
     channel_lay(&w->channel, plan->desks + slot * plan->desk_size, plan->regions + slot * plan->region_size, plan->slot_size);
     w->left = atomic_load(&w->channel.desk->claim);
+    w->may_hold = fence_accept();
     w->spin.off = plan->no_spin != 0;
     w->spin.time = plan->first_spin;
     w->max_memory = plan->limits.max_memory;
@@ -89,6 +91,7 @@ static void learn_call(struct worker *w, const struct frame *frame)
         .out_size = (size_t)head.out_size,
         .mode = head.mode,
         .timed = head.timed,
+        .batch = 1,
         .unread = head.common_size && head.place == PLACE_STREAM,
     };
     if (!head.common_size)
@@ -144,18 +147,9 @@ static void enter_span(struct worker *w, const struct frame *frame)
     lay_out_span(w, (size_t)frame->size - sizeof *span);
 }
 
-/* The caller lowers it where it takes some of its items back. */
-static uint32_t span_count(const struct worker *w)
-{
-    uint32_t count = atomic_load_explicit(&w->span->count, memory_order_relaxed);
-    if (count > w->head.count)
-        worker_damaged();
-    return count;
-}
-
 static int in_current_span(const struct worker *w, uint32_t position)
 {
-    return w->span && claim_distance(w->span_first, position) < span_count(w);
+    return w->span && claim_distance(w->span_first, position) < worker_span_count(w);
 }
 
 /* Goes on in the task ring to the span that has the claimed position. The caller writes no further frame into what was not
@@ -235,31 +229,11 @@ static int fetch_item(struct worker *w, uint32_t position, uint32_t nth)
     return 0;
 }
 
-static inline int run_item(struct worker *w, const void *in, uint32_t nth)
-{
-    struct pool_task *task = &w->run.task;
-    const struct worker_call *call = w->call;
-    task->in = in;
-    task->in_size = (size_t)w->head.item_size;
-    task->index = (size_t)w->head.index + nth;
-    task->common = call->common;
-    task->common_size = call->common_size;
-    int code = call->fn(task);
-    if (forks_count != w->run.forks)
-        leave(0);               /* a child that the task forked came back here: it is no worker */
-    return code;
-}
-
 static void note_start(struct worker *w, uint32_t position)
 {
     struct desk *desk = w->channel.desk;
     atomic_store(&desk->started_at, (uint64_t)clock_now());
     atomic_store(&desk->started_position, position);
-}
-
-static unsigned char *place_of_result(const struct worker *w, uint32_t nth)
-{
-    return w->results ? w->results + nth * w->run.prepared.size : NULL;
 }
 
 /* The claimed item, whatever it needs. */
@@ -271,55 +245,16 @@ static void do_item(struct worker *w)
     if (w->timed)
         note_start(w, position);
     task_begin(&w->run);
-    w->run.prepared.at = place_of_result(w, nth);
+    w->run.prepared.at = worker_place_of_result(w, nth);
     int code = fetch_item(w, position, nth);
     if (!code)
-        code = run_item(w, w->run.task.in, nth);
+        code = worker_run_item(w, w->run.task.in, nth);
     worker_publish(w, code);
     w->timed = 0;
     if (w->item) {
         free(w->item);
         w->item = NULL;
     }
-}
-
-/* Where a result lies that needs no word to the caller; -1: each does. */
-static int silent_place(const struct worker *w)
-{
-    return w->results ? TASK_PREPARED : w->call->mode == RESULT_DROPPED ? TASK_NO_ROOM : -1;
-}
-
-/* The claimed item of a plain span, and those that follow, as long as nothing out of the ordinary happens: what a map of numbers spends its
- * time in. Going through the steps of any item for each of them took 320 instructions instead of 80. Nonzero: the next one is claimed,
- * and lies in another span; 0: it is still to be claimed.
- *
- * By itself and aligned, since else any change elsewhere moves the loop to where it is 5 to 9 % slower (gcc 12, Zen 3). */
-__attribute__((noinline, aligned(64))) static int do_plain_items(struct worker *w)
-{
-    struct desk *desk = w->channel.desk;
-    uint32_t nth = claim_distance(w->span_first, claim_running(w->left)), ahead = claim_ahead(w->left);
-    size_t item_step = (size_t)w->head.item_size, result_step = w->results ? w->run.prepared.size : 0;
-    const unsigned char *item = w->items + nth * item_step;
-    uintptr_t result = (uintptr_t)place_of_result(w, nth);      /* or 0, which is no pointer to be moved */
-    int silent = silent_place(w);
-    do {
-        task_begin(&w->run);
-        w->run.prepared.at = (void *)result;
-        int code = run_item(w, item, nth);
-        if (code || w->run.room.place != silent) {
-            w->position = claim_running(w->left);
-            worker_publish(w, code);
-            if (w->urgent)
-                return 0;
-        }
-        if (!ahead-- || !claim_go_on(&desk->claim, &w->left))
-            return 0;
-        if (channel_must_wake_caller(desk, claim_running(w->left)))
-            worker_ring(w);
-        item += item_step;
-        result += result_step;
-    } while (++nth < span_count(w));
-    return 1;
 }
 
 /* Looks at most once a millisecond: an item that is over sooner does not get much. */
@@ -350,7 +285,7 @@ static enum claim_step next_claim(struct worker *w)
         worker_wait(w, worker_news_closed);     /* the caller reads how far it has grown, and dismisses it */
         return CLAIM_CLOSED;
     }
-    if (claim_ahead(w->left) && claim_go_on(&w->channel.desk->claim, &w->left))
+    if (claim_ahead(w->left) && claim_go_on(&w->channel.desk->claim, &w->channel.desk->begun, &w->left, 1))
         return CLAIM_GOT;
     struct claim mine = claim_decode(w->left);
     enum claim_step got = claim_next(&w->channel.desk->claim, &w->offer, &mine);
@@ -367,7 +302,7 @@ static void do_items(struct worker *w)
             do_item(w);
             return;
         }
-        if (!do_plain_items(w))
+        if (!worker_do_plain_items(w))
             return;
     }
 }

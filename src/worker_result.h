@@ -16,6 +16,7 @@ struct worker_call {
     size_t   out_size;
     uint32_t mode;          /* enum result_mode */
     uint32_t timed;         /* when its items start is noted */
+    uint32_t batch;         /* so many are claimed at a time: worker_plain.c */
     int      unread;        /* the context is still to come, through the stream */
 };
 
@@ -44,6 +45,7 @@ struct worker {
     const unsigned char *items;         /* PLACE_INLINE: of its first item */
     unsigned char  *results;            /* RESULT_PACKED: of its first item; NULL: results do not lie there */
     int             plain;              /* its items lie there, and need nothing but to be run */
+    int             may_hold;           /* the caller can send fences, and so may recall what is claimed ahead */
     struct worker_call *call;           /* the current span's */
     struct worker_call calls[CHANNEL_CALLS];
     void           *item;               /* a streamed item's own memory */
