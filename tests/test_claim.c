@@ -318,19 +318,25 @@ static void each_item_goes_one_way_in_every_order(uint32_t start, unsigned depth
         expected *= 11;
     assert_int_equal(schedules, expected);
     assert_true(grown > expected / 200);
-    assert_true(lost_to_the_caller > 10);
+    assert_true(depth < 5 || lost_to_the_caller);
+}
+
+/* Each step less is an eleventh of the time. */
+static unsigned depth(void)
+{
+    return check_under("valgrind") ? DEPTH - 2 : check_under("") ? DEPTH - 1 : DEPTH;
 }
 
 static void all_orders_from_zero(void **state)
 {
     (void)state;
-    each_item_goes_one_way_in_every_order(0, check_under("valgrind") ? DEPTH - 1 : DEPTH);
+    each_item_goes_one_way_in_every_order(0, depth());
 }
 
 static void all_orders_over_the_end_of_positions(void **state)
 {
     (void)state;
-    each_item_goes_one_way_in_every_order(CLAIM_MASK - 4, check_under("valgrind") ? DEPTH - 2 : DEPTH - 1);
+    each_item_goes_one_way_in_every_order(CLAIM_MASK - 4, depth() - 1);
 }
 
 /* ---- What cannot be */
@@ -506,6 +512,13 @@ static void run_at(uint32_t position)
     arena.result[at] = arena.item[at] + 1;
 }
 
+/* For about as long as the caller takes to recall something. */
+static void dawdle(void)
+{
+    for (int i = 0; i < 20; i++)
+        sched_yield();
+}
+
 /* Claims a few together and runs them, as long as they stay its own. */
 static void run_some(struct claim *mine)
 {
@@ -515,7 +528,8 @@ static void run_some(struct claim *mine)
         run_at(position);
         while (--n && claim_begin(&arena.word, &begun, left, ++position)) {
             run_at(position);
-            arena.held++;
+            if (arena.held++ % 512 == 0)
+                dawdle();
         }
         enum claim_step step = claim_held(left) ? claim_settle(&arena.word, position, &left) : CLAIM_EMPTY;
         if (step == CLAIM_DAMAGED)
@@ -638,7 +652,7 @@ static void give_and_take(void)
             next++;
         if (n && !(random & 3u << 25))
             append(&books, &open, n, next), next += (int)n;
-        if (!(random & 63u << 5))
+        if (!(random & 7u << 5))
             recall(&books);
         if (!(random & 63u << 12))
             take_back(&books, open, (random >> 15) % 8);
@@ -648,6 +662,7 @@ static void give_and_take(void)
         }
     }
     claim_close(&arena.word, &books);
+    recall(&books);
     take_back(&books, open, CLAIM_LIMIT);
 }
 
