@@ -7,6 +7,9 @@
  * need a fence and a second look on both sides (as in the THE protocol), on the path of every item. Here the swap decides, and it
  * is also the full fence that the sleep handshake in channel.c wants after a result is published.
  *
+ * What is claimed ahead is the exception to the fence at each item, and the caller's fence is what makes up for it: claim.h tells how, and
+ * tests/model/hold.pml that it fails without any part of it.
+ *
  * Both sides keep in private memory what they left in the word. What the other side cannot have changed must be as it was left: if
  * not, a task wrote over it, and the word is not believed any further.
  *

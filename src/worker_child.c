@@ -6,7 +6,8 @@
  * pipe, it leaves at once, and the caller learns it as a death.
  *
  * Order of things: write the result (worker_result.c); then, in one step, finish the item and claim the next; then wake the caller if it
- * sleeps and wanted to know; then run. A kill at any point leaves each item finished, running or waiting, and nothing between.
+ * sleeps and wanted to know; then run. A kill at any point leaves each item finished, running or waiting, and nothing between. Of small
+ * items several are claimed in one step (worker_plain.c).
  *
  * It leaves by _exit, so that nothing of the host's runs at its end: a task that calls exit() gets our handler first (registered in
  * the nursery, after all of the host's, so run before them), which ends the process there with the task's status. */

@@ -8,6 +8,7 @@
 #include "books.h"
 #include "check.h"
 #include "fd.h"
+#include "fence.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -790,6 +791,85 @@ static void what_runs_is_not_taken_back(void **state)
     assert_int_equal(piece.index, 1);
     assert_int_equal(piece.count, 2);
     assert_int_equal(books_take_back(&b->books, SIZE_MAX, &piece), -1);
+}
+
+/* Three of five at once, and `more` of those that it holds after the first. */
+static void claim_three(struct bench *b, uint32_t more)
+{
+    struct desk *d = b->books.channel.desk;
+    uint64_t left;
+    claim(b);
+    left = claim_encode(b->player.mine);
+    assert_true(claim_go_on(&d->claim, &d->begun, &left, 3));
+    b->player.mine = claim_decode(left);
+    for (uint32_t i = 0; i < more; i++)
+        assert_true(claim_begin(&d->claim, &d->begun, left, claim_add(b->player.mine.front, i)));
+}
+
+static void what_is_held_is_taken_back_when_nothing_else_waits(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_DROPPED, 0);
+    struct piece piece;
+    struct event e;
+    for (uint32_t more = 0; more < 3; more++) {
+        restart(b);
+        post(b, &call, "abcdef", 10, 6, 1);
+        claim_three(b, more);
+        assert_int_equal(books_take_back(&b->books, SIZE_MAX, &piece), 0);
+        assert_int_equal(piece.index, 14);
+        assert_int_equal(piece.count, 2);
+        int held = books_take_back(&b->books, SIZE_MAX, &piece);
+        if (!fence_send()) {
+            assert_int_equal(held, -1);             /* no fence, no recall */
+            continue;
+        }
+        assert_int_equal(held, more < 2 ? 0 : -1);
+        assert_int_equal(piece.index, more < 2 ? 12 + more : 14);
+        assert_int_equal(books_take_back(&b->books, SIZE_MAX, &piece), -1);
+        expect(b, &e, EVENT_RUN, 10, 1 + more);
+        expect_nothing(b);
+    }
+}
+
+static void of_the_dead_what_was_held_has_not_started(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_DROPPED, 0);
+    struct event e;
+    for (uint32_t more = 0; more < 3; more++) {
+        restart(b);
+        post(b, &call, "abcdef", 10, 6, 1);
+        claim_three(b, more);
+        books_recall_of_the_dead(&b->books);
+        expect(b, &e, EVENT_RUN, 10, 1 + more);
+        expect_nothing(b);
+        assert_true(books_mourn(&b->books, &e));
+        assert_int_equal(e.kind, EVENT_LOST);
+        assert_int_equal(e.piece.index, 11 + more);
+        assert_int_equal(e.piece.count, 1);
+        assert_true(books_mourn(&b->books, &e));
+        assert_int_equal(e.kind, EVENT_LEFT);
+        assert_int_equal(e.piece.index, 12 + more);
+        assert_int_equal(e.piece.count, 4 - more);
+        assert_false(books_mourn(&b->books, &e));
+    }
+}
+
+/* Beyond what it holds, or before it: a task wrote over the word. */
+static void what_cannot_have_been_begun_is_not_believed(void **state)
+{
+    struct bench *b = *state;
+    struct call_definition call = call_of(1, RESULT_DROPPED, 0);
+    const uint32_t words[] = {0, 5, 1000, CLAIM_MASK, UINT32_MAX};
+    for (unsigned i = 0; i < 5; i++) {
+        restart(b);
+        post(b, &call, "abcdef", 10, 6, 1);
+        claim_three(b, 0);
+        atomic_store(&b->books.channel.desk->begun, words[i]);
+        books_recall_of_the_dead(&b->books);
+        assert_true(b->books.damaged);
+    }
 }
 
 static void one_post_at_a_time_is_taken_back(void **state)
@@ -2118,6 +2198,9 @@ int main(void)
         on_bench(a_whole_post_is_taken_back_with_its_room),
         on_bench(what_is_taken_back_from_the_end_is_the_end),
         on_bench(what_runs_is_not_taken_back),
+        on_bench(what_is_held_is_taken_back_when_nothing_else_waits),
+        on_bench(of_the_dead_what_was_held_has_not_started),
+        on_bench(what_cannot_have_been_begun_is_not_believed),
         on_bench(one_post_at_a_time_is_taken_back),
         on_bench(new_items_follow_what_was_taken_back),
         on_bench(a_call_taken_back_unread_is_taught_again),

@@ -25,7 +25,7 @@
  * item, that one; a kill never meets a successor. At the end each item has ended once, as done exactly if it was finished. And no
  * state is without a successor before: no item vanishes.
  *
- * Left out: sleeping (sleep.pml; here whoever waits sees what it waits for), the rings' bytes and wrap, spans but for their offers (each
+ * Left out: sleeping (sleep.pml; here whoever waits sees what it waits for), what a worker holds (hold.pml), the rings' bytes and wrap, spans but for their offers (each
  * post is of one item, and may grow), damage by tasks, lanes, streams, retries. Memory is sequentially consistent: what orders here is the claim word's swap, a full
  * fence, and release and acquire of the tail; what needs more is in sleep.pml.
  *
