@@ -13,12 +13,12 @@
  * thrice where the CPUs are far apart. `turn` is changed by the caller when it takes back after it had offered something: a worker that
  * has read an older offer cannot append it any more.
  *
- * Small items are claimed several at a time: the first of them runs, and the worker holds those behind it, front ... front+held-1. A swap for
- * each took two thirds of the time of a small item (8 ns of 12 on an Intel Xeon of 2023, 3 of 6 on AMD's Zen 3). Between two swaps the worker
- * stores beside the word which position it has begun, then looks whether the word is still as it left it; if not, it gives back by a swap
- * what it has not begun. The caller, where it wants what is held, changes the word (`recalled`), sends a fence to the worker (fence.h),
- * and then reads what that has begun: either the worker has stored it before the fence, or its look comes behind it and sees the change. So
- * what is behind what was read is not begun, and will not be without another swap: the caller gives it back in the worker's stead. */
+ * Small items are claimed several at a time: the first of them runs, and the worker holds those behind it, front ... front+held-1. A swap
+ * for each took two thirds of the time of a small item (8 ns of 12 on an Intel Xeon of 2023). Between two swaps the worker stores beside
+ * the word which position it has begun, then looks whether the word is still as it left it; if not, it gives back by a swap what
+ * it has not begun. The caller, where it wants what is held, changes the word (`recalled`), sends a fence to the worker (fence.h), and
+ * then reads what that has begun: either the worker has stored it before the fence, or its look comes behind it and sees the change.
+ * So what is behind what was read is not begun, and will not be without another swap: the caller gives it back in the worker's stead. */
 #ifndef POOL_CLAIM_H
 #define POOL_CLAIM_H
 
@@ -66,8 +66,8 @@ static inline struct claim claim_decode(uint64_t word)
 
 static inline uint64_t claim_encode(struct claim c)
 {
-    return (uint64_t)c.back | (uint64_t)c.front << CLAIM_AT_FRONT | (uint64_t)c.held << CLAIM_AT_HELD | (uint64_t)c.recalled << CLAIM_AT_RECALLED |
-           (uint64_t)c.turn << CLAIM_AT_TURN | (uint64_t)c.running << CLAIM_AT_RUNNING | (uint64_t)c.closed << CLAIM_AT_CLOSED;
+    return (uint64_t)c.back | (uint64_t)c.front << CLAIM_AT_FRONT | (uint64_t)c.held << CLAIM_AT_HELD |
+           (uint64_t)c.recalled << CLAIM_AT_RECALLED | (uint64_t)c.turn << CLAIM_AT_TURN | (uint64_t)c.running << CLAIM_AT_RUNNING | (uint64_t)c.closed << CLAIM_AT_CLOSED;
 }
 
 /* One past the last claimed position. */
@@ -95,9 +95,9 @@ enum claim_step claim_finish(claim_word *word, struct claim *mine);
 /* Would claim_next give anything but CLAIM_EMPTY to a worker that runs nothing? */
 int claim_has_news(claim_word *word, const struct claim_offer *offer);
 
-/* claim_next's usual step, from one item to the next and with the word as the worker left it; for nearly each item, hence inline, and on the
- * encoded word, since taking it apart and putting it together costs as much as the swap. How many can be claimed of what was there
- * then; 0: ask claim_next. The front must not run over into what is held. */
+/* claim_next's usual step, from one item to the next and with the word as the worker left it; for nearly each item, hence inline, and on
+ * the encoded word, since taking it apart and putting it together costs as much as the swap. How many can be claimed of what was
+ * there then; 0: ask claim_next. The front must not run over into what is held. */
 static inline uint32_t claim_ahead(uint64_t left)
 {
     uint32_t claimed = ((uint32_t)(left >> CLAIM_AT_FRONT) & CLAIM_MASK) + claim_held(left);
@@ -105,8 +105,8 @@ static inline uint32_t claim_ahead(uint64_t left)
     return left >> CLAIM_AT_RUNNING != 1 ? 0 : waiting < whole ? waiting : whole;
 }
 
-/* All that was held is finished; n more are claimed, CLAIM_BATCH at most, and the first of them is begun. Nonzero: they are (CLAIM_GOT), and
- * *left is the word now; 0: nothing was done. begun: the word beside. */
+/* All that was held is finished; n more are claimed, CLAIM_BATCH at most, and the first of them is begun. Nonzero: they are (CLAIM_GOT),
+ * and *left is the word now; 0: nothing was done. begun: the word beside. */
 static inline int claim_go_on(claim_word *word, _Atomic uint32_t *begun, uint64_t *left, uint32_t n)
 {
     uint64_t old = *left, held = claim_held(old);
@@ -119,8 +119,8 @@ static inline int claim_go_on(claim_word *word, _Atomic uint32_t *begun, uint64_
     return 1;
 }
 
-/* From one item to the next, which is held. Nonzero: it is begun; 0: ask claim_settle. The load comes after the store in the program; in the
- * machine it may come before, but for the caller's fence. */
+/* From one item to the next, which is held. Nonzero: it is begun; 0: ask claim_settle. The load comes after the store in the program; in
+ * the machine it may come before, but for the caller's fence. */
 static inline int claim_begin(claim_word *word, _Atomic uint32_t *begun, uint64_t left, uint32_t position)
 {
     atomic_store_explicit(begun, position, memory_order_release);
@@ -128,8 +128,8 @@ static inline int claim_begin(claim_word *word, _Atomic uint32_t *begun, uint64_
     return atomic_load_explicit(word, memory_order_relaxed) == left;
 }
 
-/* The worker, which has stored `begun`: holds nothing any more but that. CLAIM_GOT: it may run; CLAIM_EMPTY: the caller was quicker, and the
- * item before it ran last; or CLAIM_DAMAGED. */
+/* The worker, which has stored `begun`: holds nothing any more but that. CLAIM_GOT: it may run; CLAIM_EMPTY: the caller was quicker, and
+ * the item before it ran last; or CLAIM_DAMAGED. */
 enum claim_step claim_settle(claim_word *word, uint32_t begun, uint64_t *left);
 
 /* The position of the item that runs, as far as the word tells. */

@@ -1,11 +1,11 @@
 /* Taking back from a worker what it has not begun.
  *
- * Runs in the caller, under the pool's lock. What was not claimed can be taken back by the claim word alone, whatever else is in the ring: a
- * whole unclaimed frame gives its room back, since no worker reads beyond what it has claimed; of a half-claimed one the count is
- * lowered, before positions beyond it come into being. What the worker holds, behind a small item that it runs, is recalled first; that takes
- * an interrupt at its CPU, so it is done only where nothing else waits there (handout.c: and where that small item has
- * turned out to be a large one). Where no fence can be sent, workers hold nothing, but for those whose host was forbidden
- * to send one later: what these hold stays theirs. */
+ * Runs in the caller, under the pool's lock. What was not claimed can be taken back by the claim word alone, whatever else is in the ring:
+ * a whole unclaimed frame gives its room back, since no worker reads beyond what it has claimed; of a half-claimed one the count is
+ * lowered, before positions beyond it come into being. What the worker holds, behind a small item that it runs, is recalled first; that
+ * takes an interrupt at its CPU, so it is done only where nothing else waits there (handout.c: and where that small item has turned out
+ * to be a large one). Where no fence can be sent, workers hold nothing; if the host was forbidden to send any since, what they hold
+ * stays theirs. */
 #include "books.h"
 
 #include "fence.h"

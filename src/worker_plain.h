@@ -6,8 +6,8 @@
 #include "leave.h"
 #include "worker_result.h"
 
-/* The claimed item of a plain span, and those that follow, as long as nothing out of the ordinary happens. Nonzero: the next one is claimed,
- * and lies in another span; 0: it is still to be claimed. Nothing is held afterwards. */
+/* The claimed item of a plain span, and those that follow, as long as nothing out of the ordinary happens. Nonzero: the next one is
+ * claimed, and lies in another span; 0: it is still to be claimed. Nothing is held afterwards. */
 int worker_do_plain_items(struct worker *w);
 
 static inline int worker_run_item(struct worker *w, const void *in, uint32_t nth)

@@ -353,7 +353,8 @@ static void plausible_is_what_a_worker_can_have_done(void **state)
                  offer = n / 2;
         if (front < running || front > back)
             continue;
-        struct claim_books books = {.seen = {claim_add(base, front), claim_add(base, back), running, 0, i % 2, 0, i / 7 % 2}, .offered = offer};
+        struct claim_books books = {.seen = {claim_add(base, front), claim_add(base, back), running, 0, i % 2, 0, i / 7 % 2},
+                                    .offered = offer};
         struct claim seen = {claim_add(base, seen_front), claim_add(base, seen_back), seen_running, closed, i % 2, i / 5 % 3, i / 11 % 2};
         int possible = seen.recalled <= books.seen.recalled && seen_front + seen.held <= seen_back &&
                        !closed && seen_back >= back && seen_back <= back + offer && seen_front >= front && seen_front <= seen_back &&
