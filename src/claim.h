@@ -67,7 +67,8 @@ static inline struct claim claim_decode(uint64_t word)
 static inline uint64_t claim_encode(struct claim c)
 {
     return (uint64_t)c.back | (uint64_t)c.front << CLAIM_AT_FRONT | (uint64_t)c.held << CLAIM_AT_HELD |
-           (uint64_t)c.recalled << CLAIM_AT_RECALLED | (uint64_t)c.turn << CLAIM_AT_TURN | (uint64_t)c.running << CLAIM_AT_RUNNING | (uint64_t)c.closed << CLAIM_AT_CLOSED;
+           (uint64_t)c.recalled << CLAIM_AT_RECALLED | (uint64_t)c.turn << CLAIM_AT_TURN | (uint64_t)c.running << CLAIM_AT_RUNNING |
+           (uint64_t)c.closed << CLAIM_AT_CLOSED;
 }
 
 /* One past the last claimed position. */
