@@ -52,6 +52,28 @@ static void begins_that_are_near_each_other_make_no_difference(void **state)
     free(to);
 }
 
+static void the_largest_are_copied_whole(void **state)
+{
+    (void)state;
+    enum { ROOM = COPY_HUGE + 8 * COPY_PAGE };
+    const size_t begins[] = {0, 1, 16, 63, 64, COPY_PAGE - 1}, more[] = {0, 1, 63, 5 * COPY_PAGE + 7};
+    unsigned char *from = aligned_alloc(COPY_PAGE, ROOM), *to = aligned_alloc(COPY_PAGE, ROOM);
+    assert_true(from && to);
+    fill(from, ROOM);
+    for (size_t i = 0; i < 6 * 4; i++) {
+        size_t begin = begins[i % 6], size = COPY_HUGE + more[i / 6];
+        memset(to, 0xee, ROOM);
+        copy_bytes(to + begin, from + 3 * begin % COPY_PAGE, size);
+        assert_memory_equal(to + begin, from + 3 * begin % COPY_PAGE, size);
+        for (size_t k = 1; k <= EDGE; k++) {
+            assert_true(k > begin || to[begin - k] == 0xee);
+            assert_int_equal(to[begin + size + k - 1], 0xee);
+        }
+    }
+    free(from);
+    free(to);
+}
+
 static void move_by(size_t from_at, size_t to_at)
 {
     unsigned char *memory = malloc(2 * MOST), *expected = malloc(2 * MOST);
@@ -80,6 +102,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_bytes_and_no_others_are_copied),
         cmocka_unit_test(begins_that_are_near_each_other_make_no_difference),
+        cmocka_unit_test(the_largest_are_copied_whole),
         cmocka_unit_test(overlaps_are_moved_in_either_direction),
     };
     return cmocka_run_group_tests(tests, check_setup, check_teardown);
