@@ -32,50 +32,55 @@ void claim_reset(claim_word *word)
 }
 
 /* Nothing waits: what does the span offer? -1: what cannot be. */
-static int take_offer(const struct claim_offer *offer, struct claim *c)
+static int take_offer(const struct claim_offer *offer, uint32_t front, uint32_t *back)
 {
     uint32_t offered = offer->offered ? atomic_load(offer->offered) : 0;
     uint32_t end = claim_add(offer->first, offered);
     if (!offered)
         return 0;
-    if (offered > offer->most || claim_distance(c->front, end) > offer->most)
+    if (offered > offer->most || claim_distance(front, end) > offer->most)
         return -1;
-    c->back = end;
+    *back = end;
     return 0;
 }
 
-enum claim_step claim_next(claim_word *word, const struct claim_offer *offer, struct claim *mine)
+/* What a worker holds nothing and alone may change is as it left it. */
+static int is_as_left(uint64_t word, uint64_t left)
+{
+    return !((word ^ left) & (CLAIM_MASK_FRONT | CLAIM_MASK_HELD | 1ull << CLAIM_AT_RUNNING));
+}
+
+enum claim_step claim_next(claim_word *word, const struct claim_offer *offer, uint64_t *left)
 {
     uint64_t old = atomic_load(word);
     for (;;) {
-        struct claim now = claim_decode(old), next = now;
-        if (now.front != mine->front || now.running != mine->running || now.held)
+        uint32_t front = claim_front(old), back = claim_back(old);
+        int closed = old >> CLAIM_AT_CLOSED != 0;
+        if (!is_as_left(old, *left) || (front == back && !closed && take_offer(offer, front, &back)))
             return CLAIM_DAMAGED;
-        if (now.front == now.back && !now.closed && take_offer(offer, &next))
-            return CLAIM_DAMAGED;
-        enum claim_step step = now.closed ? CLAIM_CLOSED : next.front == next.back ? CLAIM_EMPTY : CLAIM_GOT;
-        if (step != CLAIM_GOT && !now.running)
-            return step;            /* nothing to finish and nothing to claim: leave the line alone */
-        next.running = step == CLAIM_GOT;
-        next.front = claim_add(now.front, next.running);
-        if (atomic_compare_exchange_weak(word, &old, claim_encode(next))) {
-            *mine = next;
+        enum claim_step step = closed ? CLAIM_CLOSED : front == back ? CLAIM_EMPTY : CLAIM_GOT;
+        uint64_t next = old & ~(1ull << CLAIM_AT_RUNNING);
+        if (step == CLAIM_GOT)
+            next = (old & ~(CLAIM_MASK_FRONT | CLAIM_MASK_BACK)) | (uint64_t)claim_add(front, 1) << CLAIM_AT_FRONT | back |
+                   1ull << CLAIM_AT_RUNNING;
+        else if (next == old)
+            return step;                /* nothing to finish and nothing to claim: leave the line alone */
+        if (atomic_compare_exchange_weak(word, &old, next)) {
+            *left = next;
             return step;
         }
     }
 }
 
-enum claim_step claim_finish(claim_word *word, struct claim *mine)
+enum claim_step claim_finish(claim_word *word, uint64_t *left)
 {
-    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
-    struct claim next;
+    uint64_t old = atomic_load_explicit(word, memory_order_relaxed), next;
     do {
-        next = claim_decode(old);
-        if (next.front != mine->front || next.running != mine->running || next.held)
+        if (!is_as_left(old, *left))
             return CLAIM_DAMAGED;
-        next.running = 0;
-    } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
-    *mine = next;
+        next = old & ~(1ull << CLAIM_AT_RUNNING);
+    } while (!atomic_compare_exchange_weak(word, &old, next));
+    *left = next;
     return CLAIM_EMPTY;
 }
 
@@ -101,8 +106,9 @@ enum claim_step claim_settle(claim_word *word, uint32_t begun, uint64_t *left)
 
 int claim_has_news(claim_word *word, const struct claim_offer *offer)
 {
-    struct claim now = claim_load(word);
-    return now.front != now.back || now.closed || take_offer(offer, &now) || now.front != now.back;
+    uint64_t now = atomic_load(word);
+    uint32_t front = claim_front(now), back = claim_back(now);
+    return front != back || now >> CLAIM_AT_CLOSED || take_offer(offer, front, &back) || front != back;
 }
 
 int claim_plausible(const struct claim_books *books, struct claim seen)

@@ -54,11 +54,17 @@ static inline uint32_t claim_finished(struct claim c) { return (c.front - c.runn
 /* Bits: closed, running, turn, recalled, 5 of held, 27 of front, one that is 0, 27 of back. */
 enum { CLAIM_AT_FRONT = 28, CLAIM_AT_HELD = 55, CLAIM_AT_RECALLED = 60, CLAIM_AT_TURN, CLAIM_AT_RUNNING, CLAIM_AT_CLOSED };
 
+#define CLAIM_MASK_BACK     (2ull * CLAIM_MASK + 1)         /* with the one that is 0: a back beyond CLAIM_MASK shows damage */
+#define CLAIM_MASK_FRONT    ((uint64_t)CLAIM_MASK << CLAIM_AT_FRONT)
+#define CLAIM_MASK_HELD     ((uint64_t)(CLAIM_BATCH - 1) << CLAIM_AT_HELD)
+
+static inline uint32_t claim_back(uint64_t word) { return (uint32_t)(word & CLAIM_MASK_BACK); }
+static inline uint32_t claim_front(uint64_t word) { return (uint32_t)(word >> CLAIM_AT_FRONT) & CLAIM_MASK; }
 static inline uint32_t claim_held(uint64_t word) { return (uint32_t)(word >> CLAIM_AT_HELD) % CLAIM_BATCH; }
 
 static inline struct claim claim_decode(uint64_t word)
 {
-    return (struct claim){.front = (uint32_t)(word >> CLAIM_AT_FRONT) & CLAIM_MASK, .back = (uint32_t)word & (2 * CLAIM_MASK + 1),
+    return (struct claim){.front = claim_front(word), .back = claim_back(word),
                           .turn = (uint32_t)(word >> CLAIM_AT_TURN) & 1, .running = (uint32_t)(word >> CLAIM_AT_RUNNING) & 1,
                           .closed = (uint32_t)(word >> CLAIM_AT_CLOSED), .held = claim_held(word),
                           .recalled = (uint32_t)(word >> CLAIM_AT_RECALLED) & 1};
@@ -80,18 +86,18 @@ struct claim claim_load(claim_word *word);
 /* For a new worker, nobody else using the word: nothing claimed, nothing waiting. */
 void claim_reset(claim_word *word);
 
-/* The worker, holding nothing: finishes what it runs, if anything, and claims the next item. `mine` is what the worker left in the word:
- * front and running are its own to change. */
+/* The worker, holding nothing: finishes what it runs, if anything, and claims the next item. `left` is the word as the worker left it:
+ * front, held and running are its own to change. */
 enum claim_step {
-    CLAIM_GOT,              /* mine->front-1 is yours now */
+    CLAIM_GOT,              /* left's front-1 is yours now */
     CLAIM_EMPTY,            /* nothing waits */
     CLAIM_CLOSED,           /* nothing will be claimed any more */
     CLAIM_DAMAGED           /* the word, or the offer, is not what it can be: something wrote over it */
 };
-enum claim_step claim_next(claim_word *word, const struct claim_offer *offer, struct claim *mine);
+enum claim_step claim_next(claim_word *word, const struct claim_offer *offer, uint64_t *left);
 
 /* The same without claiming: CLAIM_EMPTY, or CLAIM_DAMAGED. */
-enum claim_step claim_finish(claim_word *word, struct claim *mine);
+enum claim_step claim_finish(claim_word *word, uint64_t *left);
 
 /* Would claim_next give anything but CLAIM_EMPTY to a worker that runs nothing? */
 int claim_has_news(claim_word *word, const struct claim_offer *offer);
@@ -101,7 +107,7 @@ int claim_has_news(claim_word *word, const struct claim_offer *offer);
  * there then; 0: ask claim_next. The front must not run over into what is held. */
 static inline uint32_t claim_ahead(uint64_t left)
 {
-    uint32_t claimed = ((uint32_t)(left >> CLAIM_AT_FRONT) & CLAIM_MASK) + claim_held(left);
+    uint32_t claimed = claim_front(left) + claim_held(left);
     uint32_t waiting = claim_distance(claimed, (uint32_t)left), whole = CLAIM_MASK - claimed;
     return left >> CLAIM_AT_RUNNING != 1 ? 0 : waiting < whole ? waiting : whole;
 }
@@ -112,7 +118,7 @@ static inline int claim_go_on(claim_word *word, _Atomic uint32_t *begun, uint64_
 {
     uint64_t old = *left, held = claim_held(old);
     if (n > 1)
-        atomic_store_explicit(begun, claim_add((uint32_t)(old >> CLAIM_AT_FRONT), (uint32_t)held), memory_order_release);
+        atomic_store_explicit(begun, claim_add(claim_front(old), (uint32_t)held), memory_order_release);
     uint64_t next = old + ((held + 1) << CLAIM_AT_FRONT) - (held << CLAIM_AT_HELD) + ((uint64_t)(n - 1) << CLAIM_AT_HELD);
     if (!atomic_compare_exchange_strong(word, &old, next))
         return 0;
@@ -134,7 +140,7 @@ static inline int claim_begin(claim_word *word, _Atomic uint32_t *begun, uint64_
 enum claim_step claim_settle(claim_word *word, uint32_t begun, uint64_t *left);
 
 /* The position of the item that runs, as far as the word tells. */
-static inline uint32_t claim_running(uint64_t word) { return ((uint32_t)(word >> CLAIM_AT_FRONT) - 1) & CLAIM_MASK; }
+static inline uint32_t claim_running(uint64_t word) { return claim_add(claim_front(word), CLAIM_MASK); }
 
 /* The caller's books on the word. */
 struct claim_books {

@@ -270,28 +270,17 @@ static int has_grown_too_far(struct worker *w)
     return grown > w->max_memory;
 }
 
-static enum claim_step finish(struct worker *w)
-{
-    struct claim mine = claim_decode(w->left);
-    enum claim_step got = claim_finish(&w->channel.desk->claim, &mine);
-    w->left = claim_encode(mine);
-    return got;
-}
-
 static enum claim_step next_claim(struct worker *w)
 {
     if (w->max_memory && has_grown_too_far(w)) {
-        if (finish(w) == CLAIM_DAMAGED)
+        if (claim_finish(&w->channel.desk->claim, &w->left) == CLAIM_DAMAGED)
             return CLAIM_DAMAGED;
         worker_wait(w, worker_news_closed);     /* the caller reads how far it has grown, and dismisses it */
         return CLAIM_CLOSED;
     }
     if (claim_ahead(w->left) && claim_go_on(&w->channel.desk->claim, &w->channel.desk->begun, &w->left, 1))
         return CLAIM_GOT;
-    struct claim mine = claim_decode(w->left);
-    enum claim_step got = claim_next(&w->channel.desk->claim, &w->offer, &mine);
-    w->left = claim_encode(mine);
-    return got;
+    return claim_next(&w->channel.desk->claim, &w->offer, &w->left);
 }
 
 /* The claimed item, and those that can be claimed along the way. */

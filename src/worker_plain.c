@@ -22,18 +22,21 @@ static void learn_pace(struct worker_call *call, struct pace *pace)
     *pace = (struct pace){.since = now};
 }
 
-/* How many to claim behind the nth item of the span: no more than it has, but for the one that begins the next. */
-static uint32_t batch_behind(const struct worker *w, uint32_t nth)
+/* How many to claim behind the nth item of the span, where there are some: no more than it has, but for the one that begins the next. */
+static uint32_t batch_behind(const struct worker *w, uint32_t nth, uint32_t ahead)
 {
+    if (w->call->batch == 1)
+        return 1;
     uint32_t count = worker_span_count(w), left = count > nth + 1 ? count - nth - 1 : 1;
-    uint32_t most = w->call->batch < left ? w->call->batch : left, ahead = claim_ahead(w->left);
+    uint32_t most = w->call->batch < left ? w->call->batch : left;
     return most < ahead ? most : ahead;
 }
 
-/* Nonzero: the position, of those that are held, is begun; 0: the caller was quicker. */
-static int begin_held(struct worker *w, uint32_t position)
+/* Nonzero: the nth item of the span, which is held, is begun; 0: the caller was quicker. */
+static int begin_held(struct worker *w, uint32_t nth)
 {
     struct desk *desk = w->channel.desk;
+    uint32_t position = claim_add(w->span_first, nth);
     if (claim_begin(&desk->claim, &desk->begun, w->left, position))
         return 1;
     enum claim_step step = claim_settle(&desk->claim, position, &w->left);
@@ -42,10 +45,10 @@ static int begin_held(struct worker *w, uint32_t position)
     return step == CLAIM_GOT;
 }
 
-/* What is held behind that position, which has been run, is the caller's again. */
-static void let_go(struct worker *w, uint32_t position)
+/* What is held behind the nth item of the span, which has been run, is the caller's again. */
+static void let_go(struct worker *w, uint32_t nth)
 {
-    if (claim_held(w->left) && claim_settle(&w->channel.desk->claim, position, &w->left) != CLAIM_GOT)
+    if (claim_held(w->left) && claim_settle(&w->channel.desk->claim, claim_add(w->span_first, nth), &w->left) != CLAIM_GOT)
         worker_damaged();
 }
 
@@ -59,43 +62,46 @@ static int silent_place(const struct worker *w)
 __attribute__((aligned(64))) int worker_do_plain_items(struct worker *w)
 {
     struct desk *desk = w->channel.desk;
-    uint32_t nth = claim_distance(w->span_first, claim_running(w->left)), held = 0;
+    uint32_t nth = claim_distance(w->span_first, claim_running(w->left)), ahead = claim_ahead(w->left), held = 0;
     size_t item_step = (size_t)w->head.item_size, result_step = w->results ? w->run.prepared.size : 0;
     const unsigned char *item = w->items + nth * item_step;
     uintptr_t result = (uintptr_t)worker_place_of_result(w, nth);       /* or 0, which is no pointer to be moved */
-    int silent = silent_place(w), paced = w->may_hold && silent != -1;
+    int silent = silent_place(w), paced = w->may_hold && silent != -1 && ahead >= PACE_FIRST;
     struct pace pace = {.since = paced ? clock_now() : 0};
     for (;; nth++, item += item_step, result += result_step) {
-        uint32_t position = claim_add(w->span_first, nth);
         task_begin(&w->run);
         w->run.prepared.at = (void *)result;
         int code = worker_run_item(w, item, nth);
         if (code || w->run.room.place != silent) {
-            w->position = position;
+            w->position = claim_add(w->span_first, nth);
             worker_publish(w, code);
             if (w->urgent) {
-                let_go(w, position);
+                let_go(w, nth);
                 return 0;
             }
         }
         if (held) {
-            if (!begin_held(w, claim_add(position, 1)))
+            if (!begin_held(w, nth + 1))
                 return 0;
-            held = claim_held(w->left) ? held - 1 : 0;
+            held--;
+            if (!claim_held(w->left)) { /* the word had changed */
+                held = 0;
+                ahead = claim_ahead(w->left);
+            }
             continue;
         }
-        uint32_t batch = batch_behind(w, nth);
-        if (!batch || !claim_go_on(&desk->claim, &desk->begun, &w->left, batch)) {
-            let_go(w, position);
+        uint32_t batch = batch_behind(w, nth, ahead);
+        if (!ahead || !claim_go_on(&desk->claim, &desk->begun, &w->left, batch)) {
+            let_go(w, nth);
             return 0;
         }
+        ahead -= batch;
         if (channel_must_wake_caller(desk, claim_running(w->left)))
             worker_ring(w);
         if (nth + 1 >= worker_span_count(w))
             return 1;
         held = batch - 1;
-        pace.items += batch;
-        if (paced && pace.items >= (w->call->batch > 1 ? PACE_LATER : PACE_FIRST))
+        if (paced && (pace.items += batch) >= (w->call->batch > 1 ? PACE_LATER : PACE_FIRST))
             learn_pace(w->call, &pace);
     }
 }

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "books.h"
 #include "check.h"
+#include "claims.h"
 #include "fd.h"
 #include "fence.h"
 
@@ -210,7 +211,7 @@ static void find_item(struct bench *b)
 static enum claim_step claim(struct bench *b)
 {
     struct player *p = &b->player;
-    enum claim_step step = claim_next(&b->books.channel.desk->claim, &p->offer, &p->mine);
+    enum claim_step step = claims_next(&b->books.channel.desk->claim, &p->offer, &p->mine);
     free(p->own);
     p->own = NULL;
     p->doing = IDLE;

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "channel.h"
 #include "check.h"
+#include "claims.h"
 #include "fd.h"
 
 #include <poll.h>
@@ -408,7 +409,7 @@ static void *answer_all(void *arg)
     struct desk *d = line.desk;
     struct claim mine = {0};
     for (;;) {
-        enum claim_step step = claim_next(&d->claim, &(struct claim_offer){0}, &mine);
+        enum claim_step step = claims_next(&d->claim, &(struct claim_offer){0}, &mine);
         if (step == CLAIM_CLOSED)
             return arg;
         if (step == CLAIM_GOT) {

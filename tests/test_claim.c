@@ -2,7 +2,7 @@
  * neither can have done is not believed. */
 #define _GNU_SOURCE
 #include "check.h"
-#include "claim.h"
+#include "claims.h"
 #include "fence.h"
 
 #include <pthread.h>
@@ -53,7 +53,7 @@ static void a_new_word_has_nothing(void **state)
     struct claim mine = {0};
     set((struct claim){7, 9, 1, 1, 1, 2, 1});
     claim_reset(&word);
-    assert_int_equal(claim_next(&word, &no_offer, &mine), CLAIM_EMPTY);
+    assert_int_equal(claims_next(&word, &no_offer, &mine), CLAIM_EMPTY);
 }
 
 static void the_last_item_is_finished_though_nothing_waits(void **state)
@@ -61,7 +61,7 @@ static void the_last_item_is_finished_though_nothing_waits(void **state)
     (void)state;
     struct claim mine = {.front = 5, .running = 1};
     set((struct claim){.front = 5, .back = 5, .running = 1});
-    assert_int_equal(claim_next(&word, &no_offer, &mine), CLAIM_EMPTY);
+    assert_int_equal(claims_next(&word, &no_offer, &mine), CLAIM_EMPTY);
     assert_int_equal(claim_load(&word).running, 0);
     assert_int_equal(claim_finished(claim_load(&word)), 5);
 }
@@ -71,7 +71,7 @@ static void a_closed_word_gives_nothing_but_finishes(void **state)
     (void)state;
     struct claim mine = {.front = 5, .running = 1};
     set((struct claim){.front = 5, .back = 8, .running = 1, .closed = 1});
-    assert_int_equal(claim_next(&word, &no_offer, &mine), CLAIM_CLOSED);
+    assert_int_equal(claims_next(&word, &no_offer, &mine), CLAIM_CLOSED);
     assert_int_equal(claim_finished(claim_load(&word)), 5);
     assert_int_equal(claim_load(&word).back, 8);
 }
@@ -101,7 +101,7 @@ static enum claim_step next(claim_word *at, const struct claim_offer *offer, str
 {
     uint64_t left = claim_encode(*mine);
     if (!claim_ahead(left) || !claim_go_on(at, &begun, &left, 1))
-        return claim_next(at, offer, mine);
+        return claims_next(at, offer, mine);
     *mine = claim_decode(left);
     return CLAIM_GOT;
 }
@@ -393,7 +393,7 @@ static void the_short_way_leads_where_the_long_one_does(void **state)
         uint64_t there = atomic_load(&word);
         assert_true(there == left);
         set(c);
-        assert_int_equal(gone ? CLAIM_GOT : 0, gone ? claim_next(&word, &no_offer, &mine) : 0);
+        assert_int_equal(gone ? CLAIM_GOT : 0, gone ? claims_next(&word, &no_offer, &mine) : 0);
         assert_true(!gone || atomic_load(&word) == there);
         went += gone != 0;
         set((struct claim){c.front, claim_add(c.back, 1), c.running, c.closed, c.turn, 0, 0});
@@ -448,7 +448,7 @@ static void an_offer_that_cannot_be_is_not_believed(void **state)
         struct claim_offer offer = {&offered, 4, 8};
         set(mine);
         atomic_store(&offered, bad[i]);
-        assert_int_equal(claim_next(&word, &offer, &mine), CLAIM_DAMAGED);
+        assert_int_equal(claims_next(&word, &offer, &mine), CLAIM_DAMAGED);
         assert_true(claim_has_news(&word, &offer));
         assert_true(atomic_load(&word) == claim_encode(mine));
     }

@@ -181,9 +181,8 @@ static void take_back(struct input *in)
 /* As an honest worker does: claims the next, and tells what the input says. */
 static void claim(void)
 {
-    struct claim now = claim_load(&books.channel.desk->claim);
-    struct claim mine = now;
-    claim_next(&books.channel.desk->claim, &(struct claim_offer){0}, &mine);
+    uint64_t left = atomic_load(&books.channel.desk->claim);
+    claim_next(&books.channel.desk->claim, &(struct claim_offer){0}, &left);
 }
 
 static void tell(struct input *in)
