@@ -76,6 +76,7 @@ struct books {
     unsigned          result_slots;     /* lane: bits of those that hold results not yet given up */
     uint32_t          eager;            /* posted items whose end somebody waits for one by one */
     int               damaged;          /* something was not as it must be: nothing more is read */
+    int               unfenced;         /* no fence could be sent: what it holds cannot be had */
     uint32_t          lost;             /* mourning: claimed items whose end will not be told */
     char              text[STATUS_TEXT + 1];
 };
@@ -88,7 +89,7 @@ void books_reset(struct books *books, int task_pipe);
 
 static inline uint32_t books_outstanding(const struct books *b) { return claim_distance(b->taken, claim_end(&b->claim)); }
 
-/* How many items have not started, by that word of the worker. */
+/* How many items have not started, by that word of the worker; of what it holds, some may have ended. */
 static inline uint32_t books_waiting(const struct books *b, struct claim now) { return claim_distance(now.front, claim_end(&b->claim)); }
 
 /* ---- Posting: post.c */
@@ -131,8 +132,8 @@ void books_hurry(struct books *books, int hasty);
  * here; what is owned comes back only with a whole post); -1: none to be had. */
 int books_take_back(struct books *books, size_t want, struct piece *piece);
 
-/* The worker is dead: what it held has not started. Before the last look. */
-void books_recall_of_the_dead(struct books *books);
+/* What the worker holds waits again, so that a look sees all that has ended; of a dead one before the last look. */
+void books_recall(struct books *books, int dead);
 
 /* ---- What is posted */
 

@@ -70,6 +70,7 @@ void channel_reset(struct channel *c, uint64_t lane_free)
     atomic_store(&d->result_stream_tail, 0);
     atomic_store(&d->condemned, 0);
     atomic_store(&d->crowded, 0);
+    atomic_store(&d->unfenced, 0);
     atomic_store(&d->started_position, UINT32_MAX);
     atomic_store(&d->grown, 0);
     atomic_store(&d->lane_free, lane_free);

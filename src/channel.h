@@ -46,6 +46,7 @@ struct desk {
     _Atomic uint32_t index;                             /* caller, before the birth: which of the pool's workers it is */
     _Atomic uint32_t condemned;                         /* caller, before it closes the deque: the worker does not leave in order */
     _Atomic uint32_t crowded;                           /* caller: more processes have something to do than there are CPUs */
+    _Atomic uint32_t unfenced;                          /* caller: it cannot recall what is held */
 
     alignas(64) _Atomic uint64_t result_tail;           /* worker: bytes of the result ring it has written */
     _Atomic uint64_t item_stream_head;                  /* worker: bytes of large items and contexts it has taken */
@@ -149,7 +150,7 @@ struct tell_failure { int32_t code; uint32_t text_size; };
  * not hasty yet, whoever made it so sees ASLEEP at each offer; when the caller takes it back, it looks for ASLEEP once more. */
 
 /* The caller, before it spins (how: WATCHING) or polls (ASLEEP): wants to be woken by this worker at the latest when it has finished
- * `wake_at` or has nothing to do. It spins on a word that is written once, when there is something: looking at the claim word itself
+ * `wake_at`, and claims more, or has nothing to do. It spins on a word that is written once, when there is something: looking at the claim word itself
  * would take its line from the worker at every look, which made an item of a map three times as dear. */
 void channel_caller_waits(struct desk *desk, uint32_t how, uint32_t wake_at);
 /* The same (WATCHING) right before something is posted to a worker that has nothing to tell until it has claimed that: so the post makes it
@@ -164,7 +165,7 @@ int channel_must_wake_stuck_worker(struct desk *desk);      /* one that only wai
 int channel_must_wake_waiting_caller(struct desk *desk);
 int channel_must_wake_caller_now(struct desk *desk);
 
-/* After each item, hence inline: the caller hardly ever waits, or for one of many. */
+/* After each claim, hence inline: the caller hardly ever waits, or for one of many. */
 static inline int channel_must_wake_caller(struct desk *desk, uint32_t finished)
 {
     return atomic_load(&desk->caller_state) != CHANNEL_AWAKE &&

@@ -13,12 +13,12 @@
  * Both sides keep in private memory what they left in the word. What the other side cannot have changed must be as it was left: if
  * not, a task wrote over it, and the word is not believed any further.
  *
- * ABA does no harm without offers: a worker reads the frame of a position only after its swap has claimed it, so it sees the frame that
- * is there now, whichever was there when it first looked. An offer, however, is read before the swap that relies on it, and after the word
+ * ABA does no harm without offers: a worker reads the frame of a position, and the count of its span, only after its swap has claimed it, so
+ * it sees what is there now, whichever was there when it first looked. An offer, however, is read before the swap that relies on it, and after the word
  * that is swapped: what was offered may have been appended by the caller and taken back since, and then the word would be the same again,
  * but for the turn, which claim_end_offers changes before anything is taken back. Twice changed it would be the same once more: so nothing
- * is offered after a change until the front has moved. The worker alone moves it, by a swap, and has no older offer in its hands then. The
- * model (tests/model) fails without either. */
+ * is offered after a change until the front has moved. The worker moves it, by a swap, and has no older offer in its hands then; or the
+ * caller does, for a worker that holds something, and such a one has no offer at all. The model (tests/model) fails without either. */
 #include "claim.h"
 
 struct claim claim_load(claim_word *word)
@@ -176,11 +176,14 @@ int claim_take_back(claim_word *word, struct claim_books *books, uint32_t want, 
             return -1;
         uint32_t waiting = claim_distance(claim_claimed(next), next.back);
         *taken = want < waiting ? want : waiting;
-        if (!*taken)
-            return 0;
         next.back = claim_distance(*taken, next.back);
+        next.recalled |= !*taken && next.held;
+        if (!*taken && !next.held)
+            break;
     } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
-    books->seen.back = next.back;
+    if (*taken)
+        books->seen.back = next.back;
+    books->seen.recalled = next.recalled;
     return 0;
 }
 
@@ -197,24 +200,6 @@ int claim_close(claim_word *word, struct claim_books *books)
     books->offered -= claim_distance(books->seen.back, next.back);
     books->seen.back = next.back;
     books->seen.closed = 1;
-    return 0;
-}
-
-int claim_ask_back(claim_word *word, struct claim_books *books, int *asked)
-{
-    uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
-    struct claim next;
-    *asked = 0;
-    do {
-        next = claim_decode(old);
-        if (!claim_plausible(books, next))
-            return -1;
-        if (!next.held)
-            return 0;
-        next.recalled = 1;
-    } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
-    books->seen.recalled = 1;
-    *asked = 1;
     return 0;
 }
 

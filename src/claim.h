@@ -154,14 +154,13 @@ struct claim_books {
 /* One past the last position that was appended or offered. */
 static inline uint32_t claim_end(const struct claim_books *books) { return claim_add(books->seen.back, books->offered); }
 
-/* The caller: `back`, `closed` and `turn` are its own to change. Each returns 0 and updates the books, or -1 where the word is damaged and
+/* The caller: `back`, `closed` and `turn` are its own to change, and what it has recalled. Each returns 0 and updates the books, or -1 where the word is damaged and
  * nothing was changed. */
 int claim_append(claim_word *word, struct claim_books *books, uint32_t count);      /* publishes frames written before, offers too */
-int claim_take_back(claim_word *word, struct claim_books *books, uint32_t want, uint32_t *taken);   /* up to `want` from the end; */
-int claim_end_offers(claim_word *word, struct claim_books *books);                  /*   but this first, and then the span is not open */
-int claim_close(claim_word *word, struct claim_books *books);
-int claim_ask_back(claim_word *word, struct claim_books *books, int *asked);        /* what is held; asked: there is something */
-int claim_give_back(claim_word *word, struct claim_books *books, uint32_t begun);   /*   then, with `begun` as it was read behind a fence */
+int claim_end_offers(claim_word *word, struct claim_books *books);                  /* then the span is not open, and first of all */
+int claim_take_back(claim_word *word, struct claim_books *books, uint32_t want, uint32_t *taken);   /* up to `want` from the end; if none */
+int claim_give_back(claim_word *word, struct claim_books *books, uint32_t begun);   /*   waits, what is held is recalled; then this, with */
+int claim_close(claim_word *word, struct claim_books *books);                       /*   `begun` as it was read behind a fence */
 
 /* The caller: is `seen` possible after the books? Fronts only advance, up to back, and back only over what was offered. */
 int  claim_plausible(const struct claim_books *books, struct claim seen);

@@ -269,6 +269,19 @@ static int only_holds(const struct crew_worker *w)
     return now.held && books_waiting(&w->books, now) == now.held;
 }
 
+void sched_recall_held(struct sched *s)
+{
+    int64_t now = clock_now();
+    for (size_t i = 0; i < s->crew.watched_count; i++) {
+        struct crew_worker *w = s->crew.watched[i];
+        if (w->state != WORKER_READY || !claim_load(&w->books.channel.desk->claim).held || !sched_is_held_up(w, now))
+            continue;
+        books_recall(&w->books, 0);
+        books_awake(&w->books);
+        sched_poke(s);
+    }
+}
+
 /* Of those that are held up; without patience of all whose work is not light, but for what they hold. */
 static struct crew_worker *most_waiting(struct sched *s, int patient)
 {
@@ -280,7 +293,10 @@ static struct crew_worker *most_waiting(struct sched *s, int patient)
         struct crew_worker *w = s->crew.watched[i];
         if (w->state != WORKER_READY || w->books.damaged || books_outstanding(&w->books) < 2)
             continue;               /* and its claim word is left alone: a worker about to finish needs the line */
-        if (patient || only_holds(w) || (crowded && sched_is_light(s, books_last(&w->books)->owner, 0))) {
+        int holds = only_holds(w);
+        if (holds && w->books.unfenced)
+            continue;
+        if (patient || holds || (crowded && sched_is_light(s, books_last(&w->books)->owner, 0))) {
             now = now ? now : clock_now();
             int64_t at = held_up_at(w, now);
             s->even_at = at > now && at < s->even_at ? at : s->even_at;

@@ -111,6 +111,9 @@ void sched_post(struct sched *sched, struct job *job, struct crew_worker *worker
 int sched_is_light(const struct sched *sched, const struct job *job, size_t more);
 int sched_is_held_up(const struct crew_worker *worker, int64_t now);
 
+/* Whoever is held up holds nothing afterwards, and the loop looks how far it has come. */
+void sched_recall_held(struct sched *s);
+
 /* So many of the job's items of that size there is room for. */
 size_t sched_room_for(const struct sched *sched, const struct job *job, struct crew_worker *worker, size_t size);
 

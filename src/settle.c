@@ -273,7 +273,7 @@ int sched_sweep(struct sched *s)
 static void bury(struct sched *s, struct crew_worker *w)
 {
     struct event e;
-    books_recall_of_the_dead(&w->books);
+    books_recall(&w->books, 1);
     sched_drain(s, w);
     while (books_mourn(&w->books, &e)) {
         struct job *j = e.piece.owner;

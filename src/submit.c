@@ -153,8 +153,10 @@ static void run(struct pool *pool, struct job *job, const struct pool_call *call
     } else {
         submit_start(pool, job);
         sched_end(s, job);
-        while (!sched_wait(s, has_ended, job, &job->waiter, job, progress_due(bar)))
+        while (!sched_wait(s, has_ended, job, &job->waiter, job, progress_due(bar))) {
+            sched_recall_held(s);
             show(pool, job, bar);
+        }
     }
     show(pool, job, bar);
     if (!bar)

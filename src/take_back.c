@@ -4,8 +4,8 @@
  * a whole unclaimed frame gives its room back, since no worker reads beyond what it has claimed; of a half-claimed one the count is
  * lowered, before positions beyond it come into being. What the worker holds, behind a small item that it runs, is recalled first; that
  * takes an interrupt at its CPU, so it is done only where nothing else waits there (handout.c: and where that small item has turned out
- * to be a large one). Where no fence can be sent, workers hold nothing; if the host was forbidden to send any since, what they hold
- * stays theirs. */
+ * to be a large one). Where no fence can be sent, workers hold nothing. If the host was forbidden to send any since, what they hold at
+ * the first time stays theirs, and then they hold nothing any more. */
 #include "books.h"
 
 #include "fence.h"
@@ -22,32 +22,43 @@ static int end_offers(struct books *b)
     return 0;
 }
 
-/* Until the worker holds nothing: it may have claimed the next few by the time that it is asked for what it held. */
-static int recall(struct books *b, int dead)
+/* What was asked for by claim_take_back. 0: it waits; -1: it stays where it is, without a fence, or the word is damaged. */
+static int give_back(struct books *b, int dead)
 {
     struct desk *d = b->channel.desk;
-    int asked = 0;
-    while (!claim_ask_back(&d->claim, &b->claim, &asked)) {
-        if (!asked || !(dead || fence_send()))
-            return 0;
-        if (claim_give_back(&d->claim, &b->claim, atomic_load(&d->begun)))
-            break;
+    if (!dead && !fence_send()) {
+        b->unfenced = 1;
+        atomic_store_explicit(&d->unfenced, 1, memory_order_relaxed);
+        return -1;
     }
+    if (!claim_give_back(&d->claim, &b->claim, atomic_load(&d->begun)))
+        return 0;
+    b->damaged = 1;
     return -1;
 }
 
-static int take(struct books *b, uint32_t want, uint32_t *taken)
+/* Again where the worker, after it was made to give back what it held, has claimed that once more. */
+static uint32_t take(struct books *b, uint32_t want)
 {
-    claim_word *word = &b->channel.desk->claim;
-    if (claim_take_back(word, &b->claim, want, taken))
-        return -1;
-    return *taken ? 0 : recall(b, 0) || claim_take_back(word, &b->claim, want, taken);
+    uint32_t taken;
+    do {
+        if (claim_take_back(&b->channel.desk->claim, &b->claim, want, &taken)) {
+            b->damaged = 1;
+            return 0;
+        }
+    } while (!taken && b->claim.seen.recalled && !give_back(b, 0));
+    return taken;
 }
 
-void books_recall_of_the_dead(struct books *b)
+void books_recall(struct books *b, int dead)
 {
-    if (!b->damaged && recall(b, 1))
+    uint32_t none;
+    if (b->damaged)
+        return;
+    if (claim_take_back(&b->channel.desk->claim, &b->claim, 0, &none))
         b->damaged = 1;
+    else if (b->claim.seen.recalled)
+        give_back(b, dead);
 }
 
 int books_take_back(struct books *b, size_t want, struct piece *piece)
@@ -56,10 +67,11 @@ int books_take_back(struct books *b, size_t want, struct piece *piece)
         return -1;
     struct post *post = books_post_at(b, b->post_tail - 1);
     uint32_t taken, ask = want < post->piece.count ? (uint32_t)want : (uint32_t)post->piece.count;
-    if (end_offers(b) || take(b, ask, &taken)) {
+    if (end_offers(b)) {
         b->damaged = 1;
         return -1;
     }
+    taken = take(b, ask);
     if (!taken)
         return -1;
     uint32_t back = b->claim.seen.back;

@@ -92,7 +92,6 @@ static void learn_call(struct worker *w, const struct frame *frame)
         .out_size = (size_t)head.out_size,
         .mode = head.mode,
         .timed = head.timed,
-        .batch = 1,
         .unread = head.common_size && head.place == PLACE_STREAM,
     };
     if (!head.common_size)

@@ -12,24 +12,30 @@
 #define PACE_TIME 4000                  /* nanoseconds of work that are claimed at a time */
 enum { PACE_FIRST = 32, PACE_LATER = 256 };     /* items after which their time is looked at; and where they are small already */
 
-struct pace { int64_t since; uint32_t items; };
+/* How long they take: learned anew in each span, since what comes after a span may be of another kind. */
+struct pace {
+    int64_t  since;
+    uint32_t items;
+    uint32_t batch;                     /* so many are to be claimed at a time */
+};
 
-static void learn_pace(struct worker_call *call, struct pace *pace)
+static void learn_pace(const struct worker *w, struct pace *pace)
 {
     int64_t now = clock_now(), each = (now - pace->since) / pace->items;
-    uint32_t batch = each < 1 ? CLAIM_BATCH : each < PACE_TIME ? (uint32_t)(PACE_TIME / each) : 1;
-    call->batch = batch < CLAIM_BATCH ? batch : CLAIM_BATCH;
-    *pace = (struct pace){.since = now};
+    int64_t batch = each < 1 ? CLAIM_BATCH : PACE_TIME / each;
+    int held_for_good = atomic_load_explicit(&w->channel.desk->unfenced, memory_order_relaxed) != 0;
+    batch = batch < 1 || held_for_good ? 1 : batch < CLAIM_BATCH ? batch : CLAIM_BATCH;
+    *pace = (struct pace){.since = now, .batch = (uint32_t)batch};
 }
 
 /* How many to claim behind the nth item of the span, where there are some: no more than it has, but for the one that begins the next. */
-static uint32_t batch_behind(const struct worker *w, uint32_t nth, uint32_t ahead)
+static uint32_t batch_behind(const struct worker *w, uint32_t nth, uint32_t ahead, uint32_t batch)
 {
-    if (w->call->batch == 1)
+    if (batch == 1)
         return 1;
     uint32_t count = worker_span_count(w), left = count > nth + 1 ? count - nth - 1 : 1;
-    uint32_t most = w->call->batch < left ? w->call->batch : left;
-    return most < ahead ? most : ahead;
+    batch = batch < left ? batch : left;
+    return batch < ahead ? batch : ahead;
 }
 
 /* Nonzero: the nth item of the span, which is held, is begun; 0: the caller was quicker. */
@@ -67,30 +73,34 @@ __attribute__((aligned(64))) int worker_do_plain_items(struct worker *w)
     const unsigned char *item = w->items + nth * item_step;
     uintptr_t result = (uintptr_t)worker_place_of_result(w, nth);       /* or 0, which is no pointer to be moved */
     int silent = silent_place(w), paced = w->may_hold && silent != -1 && ahead >= PACE_FIRST;
-    struct pace pace = {.since = paced ? clock_now() : 0};
+    struct pace pace = {.since = paced ? clock_now() : 0, .batch = 1};
     for (;; nth++, item += item_step, result += result_step) {
         task_begin(&w->run);
         w->run.prepared.at = (void *)result;
         int code = worker_run_item(w, item, nth);
         if (code || w->run.room.place != silent) {
             w->position = claim_add(w->span_first, nth);
-            worker_publish(w, code);
-            if (w->urgent) {
+            if (code || w->results) {           /* the caller hears only of what the word says has ended, or runs */
                 let_go(w, nth);
-                return 0;
+                held = 0;
+                ahead = claim_ahead(w->left);
             }
+            worker_publish(w, code);
+            if (w->urgent)
+                return 0;
         }
         if (held) {
             if (!begin_held(w, nth + 1))
                 return 0;
             held--;
-            if (!claim_held(w->left)) { /* the word had changed */
+            if (!claim_held(w->left)) { /* the word had changed: most likely they are wanted elsewhere */
                 held = 0;
                 ahead = claim_ahead(w->left);
+                pace.batch = 1;
             }
             continue;
         }
-        uint32_t batch = batch_behind(w, nth, ahead);
+        uint32_t batch = batch_behind(w, nth, ahead, pace.batch);
         if (!ahead || !claim_go_on(&desk->claim, &desk->begun, &w->left, batch)) {
             let_go(w, nth);
             return 0;
@@ -98,10 +108,16 @@ __attribute__((aligned(64))) int worker_do_plain_items(struct worker *w)
         ahead -= batch;
         if (channel_must_wake_caller(desk, claim_running(w->left)))
             worker_ring(w);
-        if (nth + 1 >= worker_span_count(w))
-            return 1;
+        uint32_t count = worker_span_count(w);  /* now that they are claimed, it stands still */
         held = batch - 1;
-        if (paced && (pace.items += batch) >= (w->call->batch > 1 ? PACE_LATER : PACE_FIRST))
-            learn_pace(w->call, &pace);
+        if (held && nth + batch >= count) {
+            let_go(w, nth + 1);
+            held = 0;
+            ahead = claim_ahead(w->left);
+        }
+        if (nth + 1 >= count)
+            return 1;
+        if (paced && (pace.items += batch) >= (pace.batch > 1 ? PACE_LATER : PACE_FIRST))
+            learn_pace(w, &pace);
     }
 }

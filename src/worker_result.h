@@ -16,7 +16,6 @@ struct worker_call {
     size_t   out_size;
     uint32_t mode;          /* enum result_mode */
     uint32_t timed;         /* when its items start is noted */
-    uint32_t batch;         /* so many are claimed at a time: worker_plain.c */
     int      unread;        /* the context is still to come, through the stream */
 };
 

@@ -842,7 +842,7 @@ static void of_the_dead_what_was_held_has_not_started(void **state)
         restart(b);
         post(b, &call, "abcdef", 10, 6, 1);
         claim_three(b, more);
-        books_recall_of_the_dead(&b->books);
+        books_recall(&b->books, 1);
         expect(b, &e, EVENT_RUN, 10, 1 + more);
         expect_nothing(b);
         assert_true(books_mourn(&b->books, &e));
@@ -868,7 +868,7 @@ static void what_cannot_have_been_begun_is_not_believed(void **state)
         post(b, &call, "abcdef", 10, 6, 1);
         claim_three(b, 0);
         atomic_store(&b->books.channel.desk->begun, words[i]);
-        books_recall_of_the_dead(&b->books);
+        books_recall(&b->books, 1);
         assert_true(b->books.damaged);
     }
 }

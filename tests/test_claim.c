@@ -192,10 +192,11 @@ static void worker_claims_more(struct play *p)
 
 static void caller_asks(struct play *p)
 {
-    int asked = 77;
-    assert_int_equal(claim_ask_back(&word, &p->books, &asked), 0);
-    assert_int_equal(asked, p->mine.held && !p->given_back);
-    p->asked = asked;
+    uint32_t none = 77;
+    assert_int_equal(claim_take_back(&word, &p->books, 0, &none), 0);
+    assert_int_equal(none, 0);
+    p->asked = p->mine.held && !p->given_back;
+    assert_int_equal(p->books.seen.recalled, p->asked);
 }
 
 static void caller_gives_back(struct play *p)
@@ -237,6 +238,8 @@ static void caller_takes_back(struct play *p, int want)
     assert_int_equal(claim_take_back(&word, &p->books, (uint32_t)want, &taken), 0);
     int free = p->count - (p->given_back ? 0 : (int)p->held);
     assert_int_equal(taken, want < free ? want : free);
+    if (!taken)
+        p->asked = p->mine.held && !p->given_back;
     while (taken--)
         p->back[p->deque[--p->count]]++;
 }
@@ -412,13 +415,11 @@ static void a_caller_believes_no_other_back(void **state)
         struct claim_books books = {.seen = {.front = 5, .back = 9, .running = 1}, .exposed = 1}, before = books;
         uint64_t damaged = claim_encode(books.seen) ^ 1ull << bit;
         uint32_t taken = 7;
-        int asked;
         atomic_store(&word, damaged);
         assert_int_equal(claim_append(&word, &books, 1), -1);
         assert_int_equal(claim_take_back(&word, &books, 1, &taken), -1);
         assert_int_equal(claim_end_offers(&word, &books), -1);
         assert_int_equal(claim_close(&word, &books), -1);
-        assert_int_equal(claim_ask_back(&word, &books, &asked), -1);
         assert_int_equal(claim_give_back(&word, &books, 5), -1);
         assert_int_equal(taken, 0);
         assert_memory_equal(&books, &before, sizeof books);
@@ -629,10 +630,10 @@ static void take_back(struct claim_books *books, uint32_t open, uint32_t want)
 
 static void recall(struct claim_books *books)
 {
-    int asked;
-    if (claim_ask_back(&arena.word, books, &asked))
+    uint32_t none;
+    if (claim_take_back(&arena.word, books, 0, &none))
         arena.bad = 8;
-    if (asked && (!fence_send() || claim_give_back(&arena.word, books, atomic_load(&begun))))
+    if (books->seen.recalled && (!fence_send() || claim_give_back(&arena.word, books, atomic_load(&begun))))
         arena.bad = 9;
 }
 
