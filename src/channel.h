@@ -150,8 +150,8 @@ struct tell_failure { int32_t code; uint32_t text_size; };
  * not hasty yet, whoever made it so sees ASLEEP at each offer; when the caller takes it back, it looks for ASLEEP once more. */
 
 /* The caller, before it spins (how: WATCHING) or polls (ASLEEP): wants to be woken by this worker at the latest when it has finished
- * `wake_at`, and claims more, or has nothing to do. It spins on a word that is written once, when there is something: looking at the claim word itself
- * would take its line from the worker at every look, which made an item of a map three times as dear. */
+ * `wake_at`, and claims more, or has nothing to do. It spins on a word that is written once, when there is something: looking at the
+ * claim word itself would take its line from the worker at every look, which made an item of a map three times as dear. */
 void channel_caller_waits(struct desk *desk, uint32_t how, uint32_t wake_at);
 /* The same (WATCHING) right before something is posted to a worker that has nothing to tell until it has claimed that: so the post makes it
  * known, and the fence is not paid for twice. */

@@ -13,11 +13,11 @@
  * Both sides keep in private memory what they left in the word. What the other side cannot have changed must be as it was left: if
  * not, a task wrote over it, and the word is not believed any further.
  *
- * ABA does no harm without offers: a worker reads the frame of a position, and the count of its span, only after its swap has claimed it, so
- * it sees what is there now, whichever was there when it first looked. An offer, however, is read before the swap that relies on it, and after the word
- * that is swapped: what was offered may have been appended by the caller and taken back since, and then the word would be the same again,
- * but for the turn, which claim_end_offers changes before anything is taken back. Twice changed it would be the same once more: so nothing
- * is offered after a change until the front has moved. The worker moves it, by a swap, and has no older offer in its hands then; or the
+ * ABA does no harm without offers: a worker reads the frame of a position, and the count of its span, only after its swap has claimed it,
+ * so it sees what is there now, whichever was there when it first looked. An offer, however, is read before the swap that relies on it,
+ * and after the word that is swapped: what was offered may have been appended by the caller and taken back since, and then the word would
+ * be the same again, but for the turn, which claim_end_offers changes before anything is taken back. Twice changed it would be the same
+ * once more: so nothing is offered after a change until the front has moved. The worker moves it, by a swap, and has no older offer in its hands then; or the
  * caller does, for a worker that holds something, and such a one has no offer at all. The model (tests/model) fails without either. */
 #include "claim.h"
 

@@ -154,8 +154,8 @@ struct claim_books {
 /* One past the last position that was appended or offered. */
 static inline uint32_t claim_end(const struct claim_books *books) { return claim_add(books->seen.back, books->offered); }
 
-/* The caller: `back`, `closed` and `turn` are its own to change, and what it has recalled. Each returns 0 and updates the books, or -1 where the word is damaged and
- * nothing was changed. */
+/* The caller: `back`, `closed` and `turn` are its own to change, and what it has recalled. Each returns 0 and updates the books, or -1
+ * where the word is damaged and nothing was changed. */
 int claim_append(claim_word *word, struct claim_books *books, uint32_t count);      /* publishes frames written before, offers too */
 int claim_end_offers(claim_word *word, struct claim_books *books);                  /* then the span is not open, and first of all */
 int claim_take_back(claim_word *word, struct claim_books *books, uint32_t want, uint32_t *taken);   /* up to `want` from the end; if none */

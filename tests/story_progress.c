@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <termios.h>
 
 static char text[1 << 16];              /* what was drawn */
@@ -222,6 +224,14 @@ static int open_master(int *slave)
     return master;
 }
 
+static const char *awaited;
+
+static int has_awaited(void *master)
+{
+    has_line(master);
+    return strstr(text, awaited) != NULL;
+}
+
 static struct pool_iter *walked;
 
 /* Goes on by one; nonzero: another count than 0 is on the screen. */
@@ -251,15 +261,63 @@ static void an_iterators_bar_grows_while_it_is_walked(void **state)
     assert_true(grown);
 }
 
-/* ---- Two at a time, and Ctrl-C: on a terminal that is the host's own */
+/* ---- One slow item among small ones, of which its worker has claimed some together */
 
-static const char *awaited;
+static struct gate { _Atomic size_t at; _Atomic int open; } *gate;
 
-static int has_awaited(void *master)
+static int is_open(void *unused)
 {
-    has_line(master);
-    return strstr(text, awaited) != NULL;
+    (void)unused;
+    return atomic_load(&gate->open);
 }
+
+static int wait_where_the_gate_is(struct pool_task *task)
+{
+    return task->index == atomic_load(&gate->at) && !check_until(is_open, NULL, PATIENCE) ? pool_fail(task, 1, "for ever") : 0;
+}
+
+/* Opens the gate once the bar tells of all before it. */
+static void *watch(void *master)
+{
+    char counted[32];
+
+    snprintf(counted, sizeof counted, " %zu/4000", atomic_load(&gate->at));
+    awaited = counted;
+    int seen = check_until(has_awaited, master, PATIENCE / 2);
+    atomic_store(&gate->open, 1);
+    return seen ? master : NULL;
+}
+
+static void all_before_a_slow_item_is_told(void **state)
+{
+    int slave, master = open_master(&slave);
+
+    (void)state;
+    gate = mmap(NULL, sizeof *gate, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(gate != MAP_FAILED);
+    pool = pool_create(&(struct pool_options){.workers = 1});
+    catch_stderr(slave);
+    for (size_t at = 2000; at < 2005; at++) {
+        pthread_t watcher;
+        void *seen = NULL;
+        atomic_store(&gate->at, at);
+        atomic_store(&gate->open, 0);
+        text[0] = '\0';
+        assert_int_equal(pthread_create(&watcher, NULL, watch, &master), 0);
+        enum pool_status status = pool_map(pool, wait_where_the_gate_is, pool_range(4000), NULL, 0, &labelled);
+        pthread_join(watcher, &seen);
+        if (status != POOL_OK || !seen)
+            give_back_stderr();
+        assert_int_equal(status, POOL_OK);
+        assert_non_null(seen);
+    }
+    give_back_stderr();
+    close(slave);
+    close(master);
+    munmap(gate, sizeof *gate);
+}
+
+/* ---- Two at a time, and Ctrl-C: on a terminal that is the host's own */
 
 /* What was awaited has come, and the cursor is on a new line. */
 static int ends_awaited_line(void *master)
@@ -489,6 +547,7 @@ int main(int argc, char **argv)
         WITH(make, a_refused_call_draws_nothing),
         WITH(make, on_a_terminal_it_is_drawn_from_the_start),
         WITH(make, an_iterators_bar_grows_while_it_is_walked),
+        cmocka_unit_test_teardown(all_before_a_slow_item_is_told, destroy),
         WITH(make, two_at_a_time_take_a_line_each),
         cmocka_unit_test(ctrl_c_in_a_call_leaves_the_cursor_on_a_new_line),
         cmocka_unit_test(ctrl_c_in_a_loop_leaves_the_cursor_on_a_new_line),

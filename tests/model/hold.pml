@@ -1,16 +1,17 @@
 /* What a worker claims ahead, and how the caller gets it back: no item twice, none lost, though neither pays for a fence at each item.
  *
- * Modelled: a worker that claims some items at a time and begins those that it holds one after the other; a caller that posts, takes back what
- * waits, recalls what is held, and closes, in any order it likes; a fate that kills the worker at any point. Each load, store and swap is a
- * step of its own. Positions are the items; those that are taken back are done elsewhere at once.
+ * Modelled: a worker that claims some items at a time and begins those that it holds one after the other; a caller that posts spans, takes
+ * back what waits, posts something else there, recalls what is held, and closes, in any order it likes; a fate that kills the worker at
+ * any point. Each load, store and swap is a step of its own. Items are known by their positions, and by the span in which they
+ * lie; those that are taken back are done elsewhere at once.
  *
  *   here                there
  *   claim_next          claim.c  claim_next
  *   go_on               claim.h  claim_go_on, called by worker_plain.c
  *   begin_held, settle  worker_plain.c begin_held; claim.h claim_begin, claim.c claim_settle
- *   take_back           claim.c  claim_take_back
- *   recall              take_back.c recall; claim.c claim_ask_back, claim_give_back; fence.c
- *   account             settle.c bury: books_recall_of_the_dead, then the last look and books_mourn
+ *   post, take_back     post.c   books_post; take_back.c books_take_back; claim.c claim_append, claim_take_back
+ *   recall              take_back.c give_back; claim.c claim_take_back, claim_give_back; fence.c
+ *   account             settle.c bury: books_recall, then the last look and books_mourn
  *
  * Memory is that of x86: the worker's plain store of what it has begun waits in a store buffer and reaches memory any time later, while its
  * loads go ahead; a swap of its own, the caller's fence and its death empty the buffer. In machines that are weaker the fence
@@ -27,10 +28,12 @@
  *   NOT_STORED_FIRST    what was begun is not stored before some are claimed
  *   GIVE_BACK_UNASKED   the caller gives back whatever is held by then, whether it still is what was asked for
  *   SETTLE_KEEPS        a worker that comes too late begins the item nevertheless
+ *   COUNT_BEFORE_SWAP   the worker believes what it read of its span's end before it claimed what lies there
  *   FRONT_ALONE         of the dead, what is held is not given back */
 
 #define ITEMS 5
-#define POSTED 3            /* at first; the rest comes later */
+#define SPANS 3
+#define POSTED 4            /* at first */
 #define BATCH 3
 
 /* ---- Shared memory: the claim word, and the word beside it */
@@ -38,6 +41,8 @@
 byte front, back, held;
 bool running, recalled, closed;
 byte begun;
+byte lies_in[ITEMS];        /* whose frame has the item at that position */
+byte end[SPANS];            /* one past a span's last item */
 
 bool is_stored;             /* the worker's store buffer */
 byte stored;
@@ -85,7 +90,7 @@ inline settle(next)
 
 active proctype worker()
 {
-    byte left_front, left_back, left_held, position, much;
+    byte left_front, left_back, left_held, position, much, span, seen_end;
     bool left_closed, got, same;
     {
         skip;
@@ -99,7 +104,10 @@ claim_next:
             :: else -> front++; running = 1; position = front - 1; LEFT
             fi
         }
+enter:
+        span = lies_in[position];
 run_it:
+        assert(lies_in[position] == span);
         start(position);
         finished[position] = 1;
         if
@@ -107,12 +115,13 @@ run_it:
         :: else
         fi;
 go_on:
+        seen_end = end[span];
         atomic {
             if
             :: AHEAD == 0 -> much = 0
             :: AHEAD >= 1 -> much = 1
-            :: AHEAD >= 2 -> much = 2
-            :: AHEAD >= BATCH -> much = BATCH
+            :: AHEAD >= 2 && position + 2 < seen_end -> much = 2
+            :: AHEAD >= BATCH && position + BATCH < seen_end -> much = BATCH
             fi
         }
         if
@@ -126,7 +135,7 @@ go_on:
         fi;
         atomic {
             if
-            :: much && UNCHANGED -> FLUSH; front = left_front + left_held + 1; held = much - 1; position = front - 1; LEFT; goto run_it
+            :: much && UNCHANGED -> FLUSH; front = left_front + left_held + 1; held = much - 1; position = front - 1; LEFT; goto claimed
             :: else
             fi
         }
@@ -135,6 +144,18 @@ go_on:
         :: else
         fi;
         goto claim_next;
+claimed:
+#ifndef COUNT_BEFORE_SWAP
+        seen_end = end[span];
+#endif
+        if
+        :: left_held && position + left_held >= seen_end -> settle(position); assert(got)
+        :: else
+        fi;
+        if
+        :: position >= seen_end -> goto enter
+        :: else -> goto run_it
+        fi;
 begin_held:
 #ifdef LOOK_BEFORE_STORE
         same = UNCHANGED;
@@ -187,10 +208,27 @@ inline take_back()                      /* the last one */
 {
     atomic {
         if
-        :: back > front + held -> back--; start(back); ended[back] = 1
+        :: back > front + held -> back--; start(back); ended[back] = 1; taken = 1
         :: else
         fi
     }
+    atomic {
+        if
+        :: taken -> end[lies_in[back]] = back; taken = 0
+        :: else
+        fi
+    }
+}
+
+inline post()                           /* one item in a span of its own */
+{
+    d_step {
+        spans++;
+        lies_in[back] = spans;
+        end[spans] = back + 1;
+        started[back] = 0; finished[back] = 0; ended[back] = 0
+    }
+    atomic { back++ }
 }
 
 inline give_back()
@@ -280,11 +318,12 @@ inline account()
 active proctype caller()
 {
     short went;
-    byte read, i;
-    bool all;
+    byte read, i, spans;
+    bool taken;
+    end[0] = POSTED;
     back = POSTED;
     do
-    :: atomic { !all && !closed && back == POSTED -> back = ITEMS; all = 1 }
+    :: atomic { !closed && spans < SPANS - 1 && back < ITEMS } post()
     :: back > front + held -> take_back()
     :: held -> recall()
     :: atomic { !closed -> closed = 1 }
