@@ -17,8 +17,9 @@
  * so it sees what is there now, whichever was there when it first looked. An offer, however, is read before the swap that relies on it,
  * and after the word that is swapped: what was offered may have been appended by the caller and taken back since, and then the word would
  * be the same again, but for the turn, which claim_end_offers changes before anything is taken back. Twice changed it would be the same
- * once more: so nothing is offered after a change until the front has moved. The worker moves it, by a swap, and has no older offer in its hands then; or the
- * caller does, for a worker that holds something, and such a one has no offer at all. The model (tests/model) fails without either. */
+ * once more: so nothing is offered after a change until the front has moved. The worker moves it, by a swap, and has no older offer in
+ * its hands then; or the caller does, for a worker that holds something, and such a one has no offer at all. The model (tests/model)
+ * fails without either. */
 #include "claim.h"
 
 struct claim claim_load(claim_word *word)
