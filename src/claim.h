@@ -112,9 +112,18 @@ static inline uint32_t claim_ahead(uint64_t left)
     return left >> CLAIM_AT_RUNNING != 1 ? 0 : waiting < whole ? waiting : whole;
 }
 
-/* All that was held is finished; n more are claimed, CLAIM_BATCH at most, and the first of them is begun. Nonzero: they are (CLAIM_GOT),
- * and *left is the word now; 0: nothing was done. begun: the word beside. */
-static inline int claim_go_on(claim_word *word, _Atomic uint32_t *begun, uint64_t *left, uint32_t n)
+/* Nothing is held; the next one is claimed. Nonzero: it is (CLAIM_GOT), and *left is the word now; 0: nothing was done. */
+static inline int claim_go_on(claim_word *word, uint64_t *left)
+{
+    uint64_t old = *left, next = old + (1ull << CLAIM_AT_FRONT);
+    if (!atomic_compare_exchange_strong(word, &old, next))
+        return 0;
+    *left = next;
+    return 1;
+}
+
+/* The same where all that was held is finished, and for n more, CLAIM_BATCH at most; the first of them is begun. begun: the word beside. */
+static inline int claim_go_on_together(claim_word *word, _Atomic uint32_t *begun, uint64_t *left, uint32_t n)
 {
     uint64_t old = *left, held = claim_held(old);
     if (n > 1)

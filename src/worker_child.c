@@ -277,7 +277,7 @@ static enum claim_step next_claim(struct worker *w)
         worker_wait(w, worker_news_closed);     /* the caller reads how far it has grown, and dismisses it */
         return CLAIM_CLOSED;
     }
-    if (claim_ahead(w->left) && claim_go_on(&w->channel.desk->claim, &w->channel.desk->begun, &w->left, 1))
+    if (claim_ahead(w->left) && claim_go_on(&w->channel.desk->claim, &w->left))
         return CLAIM_GOT;
     return claim_next(&w->channel.desk->claim, &w->offer, &w->left);
 }

@@ -801,7 +801,7 @@ static void claim_three(struct bench *b, uint32_t more)
     uint64_t left;
     claim(b);
     left = claim_encode(b->player.mine);
-    assert_true(claim_go_on(&d->claim, &d->begun, &left, 3));
+    assert_true(claim_go_on_together(&d->claim, &d->begun, &left, 3));
     b->player.mine = claim_decode(left);
     for (uint32_t i = 0; i < more; i++)
         assert_true(claim_begin(&d->claim, &d->begun, left, claim_add(b->player.mine.front, i)));

@@ -100,7 +100,7 @@ static _Atomic uint32_t offered, begun;
 static enum claim_step next(claim_word *at, const struct claim_offer *offer, struct claim *mine)
 {
     uint64_t left = claim_encode(*mine);
-    if (!claim_ahead(left) || !claim_go_on(at, &begun, &left, 1))
+    if (!claim_ahead(left) || !claim_go_on(at, &left))
         return claims_next(at, offer, mine);
     *mine = claim_decode(left);
     return CLAIM_GOT;
@@ -181,7 +181,7 @@ static void worker_claims_more(struct play *p)
     if (p->held || !n)
         return;
     int changed = atomic_load(&word) != left;
-    assert_int_equal(claim_go_on(&word, &begun, &left, n), !changed);
+    assert_int_equal(claim_go_on_together(&word, &begun, &left, n), !changed);
     if (changed)
         return;
     p->mine = claim_decode(left);
@@ -392,7 +392,7 @@ static void the_short_way_leads_where_the_long_one_does(void **state)
         struct claim c = {positions[i % 5], positions[i / 5 % 5], i / 25 % 2, i / 50 % 2, i / 100, 0, 0}, mine = c;
         uint64_t left = claim_encode(c);
         set(c);
-        int gone = claim_ahead(left) && claim_go_on(&word, &begun, &left, 1);
+        int gone = claim_ahead(left) && claim_go_on(&word, &left);
         uint64_t there = atomic_load(&word);
         assert_true(there == left);
         set(c);
@@ -401,7 +401,7 @@ static void the_short_way_leads_where_the_long_one_does(void **state)
         went += gone != 0;
         set((struct claim){c.front, claim_add(c.back, 1), c.running, c.closed, c.turn, 0, 0});
         left = claim_encode(c);
-        assert_false(claim_ahead(left) && claim_go_on(&word, &begun, &left, 1));
+        assert_false(claim_ahead(left) && claim_go_on(&word, &left));
     }
     assert_true(went > 5);
 }
@@ -526,7 +526,7 @@ static void run_some(struct claim *mine)
 {
     uint64_t left = claim_encode(*mine);
     uint32_t ahead = claim_ahead(left), n = ahead < 9 ? ahead : 9, position = mine->front;
-    if (n && claim_go_on(&arena.word, &begun, &left, n)) {
+    if (n && claim_go_on_together(&arena.word, &begun, &left, n)) {
         run_at(position);
         while (--n && claim_begin(&arena.word, &begun, left, ++position)) {
             run_at(position);
