@@ -269,17 +269,25 @@ static int only_holds(const struct crew_worker *w)
     return now.held && books_waiting(&w->books, now) == now.held;
 }
 
-void sched_recall_held(struct sched *s)
+void sched_ask_the_silent(struct sched *s)
 {
     int64_t now = clock_now();
+    int asked = 0;
     for (size_t i = 0; i < s->crew.watched_count; i++) {
         struct crew_worker *w = s->crew.watched[i];
-        if (w->state != WORKER_READY || !claim_load(&w->books.channel.desk->claim).held || !sched_is_held_up(w, now))
+        if (w->state != WORKER_READY || now - w->since < SLOW_TIME)
             continue;
-        books_recall(&w->books, 0);
+        struct claim claim = claim_load(&w->books.channel.desk->claim);
+        int holds = claim.held && !w->books.unfenced;
+        if (!holds && claim_finished(claim) == w->books.taken)
+            continue;
+        if (holds)
+            books_recall(&w->books, 0);
         books_awake(&w->books);
-        sched_poke(s);
+        asked = 1;
     }
+    if (asked)
+        sched_poke(s);
 }
 
 /* Of those that are held up; without patience of all whose work is not light, but for what they hold. */

@@ -111,8 +111,8 @@ void sched_post(struct sched *sched, struct job *job, struct crew_worker *worker
 int sched_is_light(const struct sched *sched, const struct job *job, size_t more);
 int sched_is_held_up(const struct crew_worker *worker, int64_t now);
 
-/* Whoever is held up holds nothing afterwards, and the loop looks how far it has come. */
-void sched_recall_held(struct sched *s);
+/* The loop looks how far those have come of which nothing has been heard for a while; what they hold behind a slow item is given back. */
+void sched_ask_the_silent(struct sched *s);
 
 /* So many of the job's items of that size there is room for. */
 size_t sched_room_for(const struct sched *sched, const struct job *job, struct crew_worker *worker, size_t size);

@@ -154,7 +154,7 @@ static void run(struct pool *pool, struct job *job, const struct pool_call *call
         submit_start(pool, job);
         sched_end(s, job);
         while (!sched_wait(s, has_ended, job, &job->waiter, job, progress_due(bar))) {
-            sched_recall_held(s);
+            sched_ask_the_silent(s);
             show(pool, job, bar);
         }
     }

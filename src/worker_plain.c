@@ -89,7 +89,7 @@ static uint32_t claim_behind(struct worker *w, uint32_t nth, uint32_t batch, int
         return 0;
     }
     ring_if_it_waits(w);
-    uint32_t count = worker_span_count(w);      /* now that they are claimed, it stands still */
+    uint32_t count = worker_span_count(w);      /* now that they are claimed: what it loses, was given back */
     if (nth + much >= count) {
         let_go(w, nth + 1);
         much = 1;
@@ -155,6 +155,6 @@ static int run_told_items(struct worker *w)
 int worker_do_plain_items(struct worker *w)
 {
     if (w->results)
-        return run_silent_items(w, TASK_PREPARED);
+        return run_silent_items(w, w->run.prepared.size ? TASK_PREPARED : TASK_NO_ROOM);
     return w->call->mode == RESULT_DROPPED ? run_silent_items(w, TASK_NO_ROOM) : run_told_items(w);
 }

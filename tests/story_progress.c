@@ -263,7 +263,7 @@ static void an_iterators_bar_grows_while_it_is_walked(void **state)
 
 /* ---- One slow item among small ones, of which its worker has claimed some together */
 
-static struct gate { _Atomic size_t at; _Atomic int open; } *gate;
+static struct gate { _Atomic size_t at, ran; _Atomic int open, stuck, waits; } *gate;
 
 static int is_open(void *unused)
 {
@@ -273,39 +273,77 @@ static int is_open(void *unused)
 
 static int wait_where_the_gate_is(struct pool_task *task)
 {
-    return task->index == atomic_load(&gate->at) && !check_until(is_open, NULL, PATIENCE) ? pool_fail(task, 1, "for ever") : 0;
+    if (task->index == atomic_load(&gate->at)) {
+        atomic_store(&gate->stuck, 1);
+        return !check_until(is_open, NULL, PATIENCE);
+    }
+    atomic_fetch_add(&gate->ran, 1);
+    return 0;
 }
 
-/* Opens the gate once the bar tells of all before it. */
-static void *watch(void *master)
+/* Nobody goes on, and the bar tells of all that have ended. */
+static int is_told(void *master)
 {
     char counted[32];
 
-    snprintf(counted, sizeof counted, " %zu/4000", atomic_load(&gate->at));
+    snprintf(counted, sizeof counted, " %zu/4000", atomic_load(&gate->ran));
     awaited = counted;
-    int seen = check_until(has_awaited, master, PATIENCE / 2);
+    return has_awaited(master) && atomic_load(&gate->stuck);
+}
+
+static void *watch(void *master)
+{
+    int seen = check_until(is_told, master, PATIENCE / 2);
     atomic_store(&gate->open, 1);
     return seen ? master : NULL;
 }
 
-static void all_before_a_slow_item_is_told(void **state)
+static int waits(void *unused)
+{
+    (void)unused;
+    return atomic_load(&gate->waits);
+}
+
+static int wait_beside(struct pool_task *task)
+{
+    (void)task;
+    atomic_store(&gate->waits, 1);
+    return !check_until(is_open, NULL, PATIENCE);
+}
+
+/* The first of two threads that wait does the work of both. */
+static void *call_beside(void *unused)
+{
+    pool_apply(pool, wait_beside, NULL, 0, NULL, 0, NULL);
+    return unused;
+}
+
+static void tells_all_before_a_slow_item(int beside)
 {
     int slave, master = open_master(&slave);
 
-    (void)state;
     gate = mmap(NULL, sizeof *gate, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(gate != MAP_FAILED);
-    pool = pool_create(&(struct pool_options){.workers = 1});
+    pool = pool_create(&(struct pool_options){.workers = 1 + (unsigned)beside});
     catch_stderr(slave);
-    for (size_t at = 2000; at < 2005; at++) {
-        pthread_t watcher;
+    for (size_t at = 3000; at < 3005; at++) {
+        pthread_t watcher, other;
         void *seen = NULL;
         atomic_store(&gate->at, at);
         atomic_store(&gate->open, 0);
+        atomic_store(&gate->waits, 0);
+        atomic_store(&gate->stuck, 0);
+        atomic_store(&gate->ran, 0);
         text[0] = '\0';
+        if (beside) {
+            assert_int_equal(pthread_create(&other, NULL, call_beside, NULL), 0);
+            assert_true(check_until(waits, NULL, PATIENCE));
+        }
         assert_int_equal(pthread_create(&watcher, NULL, watch, &master), 0);
         enum pool_status status = pool_map(pool, wait_where_the_gate_is, pool_range(4000), NULL, 0, &labelled);
         pthread_join(watcher, &seen);
+        if (beside)
+            pthread_join(other, NULL);
         if (status != POOL_OK || !seen)
             give_back_stderr();
         assert_int_equal(status, POOL_OK);
@@ -315,6 +353,18 @@ static void all_before_a_slow_item_is_told(void **state)
     close(slave);
     close(master);
     munmap(gate, sizeof *gate);
+}
+
+static void all_before_a_slow_item_is_told(void **state)
+{
+    (void)state;
+    tells_all_before_a_slow_item(0);
+}
+
+static void all_before_a_slow_item_is_told_where_another_call_waits(void **state)
+{
+    (void)state;
+    tells_all_before_a_slow_item(1);
 }
 
 /* ---- Two at a time, and Ctrl-C: on a terminal that is the host's own */
@@ -548,6 +598,7 @@ int main(int argc, char **argv)
         WITH(make, on_a_terminal_it_is_drawn_from_the_start),
         WITH(make, an_iterators_bar_grows_while_it_is_walked),
         cmocka_unit_test_teardown(all_before_a_slow_item_is_told, destroy),
+        cmocka_unit_test_teardown(all_before_a_slow_item_is_told_where_another_call_waits, destroy),
         WITH(make, two_at_a_time_take_a_line_each),
         cmocka_unit_test(ctrl_c_in_a_call_leaves_the_cursor_on_a_new_line),
         cmocka_unit_test(ctrl_c_in_a_loop_leaves_the_cursor_on_a_new_line),
