@@ -766,6 +766,30 @@ static void replacement_while_libraries_are_loaded(void **state)
     in_child(with_dlopen);
 }
 
+/* A pool would be of no use where its workers could not ask the loader for their functions. */
+static void create_while_the_list_of_objects_is_locked(void)
+{
+    pthread_t thread;
+    int one = 1;
+
+    share();
+    atomic_store(&shared->begun, 1);
+    WANT(pthread_create(&thread, NULL, hold_objects, NULL) == 0);
+    WANT(check_until(all_held, &one, PATIENCE));
+    errno = 0;
+    WANT(pool_create(&(struct pool_options){.workers = 2}) == NULL);
+    WANT(errno == EAGAIN);
+    atomic_store(&over, 1);
+    WANT(pthread_join(thread, NULL) == 0);
+    all_well();
+}
+
+static void no_pool_is_created_while_the_list_of_objects_is_locked(void **state)
+{
+    (void)state;
+    in_child(create_while_the_list_of_objects_is_locked);
+}
+
 /* The same when the pool is created: no lock of the host's is relied upon in a child. */
 static void create_among_threads(void)
 {
@@ -814,6 +838,7 @@ int main(void)
         cmocka_unit_test(input_is_neither_lost_nor_read_twice),
         cmocka_unit_test(replacement_while_stdout_is_locked),
         cmocka_unit_test(replacement_while_the_list_of_objects_is_locked),
+        cmocka_unit_test(no_pool_is_created_while_the_list_of_objects_is_locked),
         cmocka_unit_test(replacement_while_malloc_is_busy),
         cmocka_unit_test(replacement_while_libraries_are_loaded),
         cmocka_unit_test(a_pool_is_created_among_busy_threads),
