@@ -45,7 +45,7 @@ static int take_offer(const struct claim_offer *offer, uint32_t front, uint32_t 
     return 0;
 }
 
-/* What a worker holds nothing and alone may change is as it left it. */
+/* What the worker alone changes, as long as it holds nothing, is as it left it. */
 static int is_as_left(uint64_t word, uint64_t left)
 {
     return !((word ^ left) & (CLAIM_MASK_FRONT | CLAIM_MASK_HELD | 1ull << CLAIM_AT_RUNNING));
@@ -216,8 +216,8 @@ int claim_give_back(claim_word *word, struct claim_books *books, uint32_t begun)
             break;                      /* the worker was quicker */
         uint32_t went = claim_distance(next.front, claim_add(begun, 1));
         if (went > next.held + 1)
-            return -1;                  /* one beyond what it holds: it was about to claim that */
-        next.front = claim_add(next.front, went < next.held ? went : next.held);
+            return -1;
+        next.front = claim_add(next.front, went < next.held ? went : next.held);        /* one beyond: it was about to claim that */
         next.held = next.recalled = 0;
     } while (!atomic_compare_exchange_weak(word, &old, claim_encode(next)));
     books->seen.recalled = 0;

@@ -32,7 +32,7 @@ static inline void copy_in_pieces(void *to, const void *from, size_t size, size_
     memcpy(to, from, size);
 }
 
-/* COPY_HUGE bytes or more, which nobody reads soon. */
+/* COPY_HUGE bytes or more: by whoever reads it, it comes from memory. */
 void copy_past_caches(void *to, const void *from, size_t size);
 
 static inline void copy_bytes(void *to, const void *from, size_t size)
